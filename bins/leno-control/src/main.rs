@@ -1,0 +1,3 @@
+//! Thin main of `leno-control`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Rules that look at a world and its compilation and report problems; runs behaviour cases.

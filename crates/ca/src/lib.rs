@@ -1,0 +1,1 @@
+//! Issues workload certificates; the only crate that touches signing keys.

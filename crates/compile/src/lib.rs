@@ -1,0 +1,1 @@
+//! Turns a world of API objects into model resources, statuses and diagnostics.

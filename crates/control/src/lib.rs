@@ -1,0 +1,1 @@
+//! Store, compile loop, publisher, status and the control plane's API.

@@ -1,0 +1,1 @@
+//! SPIFFE ids, CSRs, certificates, trust bundles, peer verification and rustls configurations.

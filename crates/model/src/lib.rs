@@ -1,0 +1,1 @@
+//! The mesh's vocabulary: services, workloads, routes, policies, identities, each with its origin in the user's YAML.

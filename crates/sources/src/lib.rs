@@ -1,0 +1,1 @@
+//! Watches a directory of manifests (or Kubernetes) and emits object changes.

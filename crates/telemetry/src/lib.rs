@@ -1,0 +1,1 @@
+//! Metrics, access records, trace context and exporters.

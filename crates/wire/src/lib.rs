@@ -1,0 +1,1 @@
+//! The protobuf form of model resources, both directions.

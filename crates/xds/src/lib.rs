@@ -1,0 +1,1 @@
+//! The delta discovery protocol, client and server, as state machines, plus a thin tonic transport.
