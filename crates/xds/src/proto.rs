@@ -1,0 +1,15 @@
+//! Generated messages and services; the generator is `tests/it/codegen.rs`.
+//!
+//! Must not be edited by hand: a test compares it with the protos.
+
+/// `leno.discovery.v1`.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod discovery {
+    include!("gen/leno.discovery.v1.rs");
+}
+
+/// `leno.identity.v1`.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod identity {
+    include!("gen/leno.identity.v1.rs");
+}
