@@ -1,1 +1,2 @@
 //! The data plane: sidecar and gateway.
+pub mod http;
