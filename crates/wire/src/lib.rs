@@ -4,14 +4,13 @@
 //! vocabulary is written once, in `leno-model`, and a field that a reader does not know is skipped. What a reader *must*
 //! know is listed by [`required_features`], and a peer that lacks it is not sent the resource.
 //!
-//! Invariant: equal resources have equal bytes, so the hash of the bytes is the version.
+//! Invariant: equal resources have equal bytes, so a hash of the bytes serves as the version.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 use bytes::Bytes;
 use leno_model::{PolicyAction, Resource, ResourceKey, ResourceKind};
-use xxhash_rust::xxh64::xxh64;
 
 /// Deepest nesting that a payload may have; our own resources stay below 16.
 const MAX_DEPTH: usize = 64;
@@ -21,15 +20,6 @@ pub const MAX_RESOURCE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The features that this version's readers know (DESIGN: skew is designed for).
 pub const KNOWN_FEATURES: &[&str] = &["base-0.1", "policy-deny"];
-
-/// A resource's encoding and its version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encoded {
-    /// The payload.
-    pub bytes: Bytes,
-    /// Hash of the payload.
-    pub version: u64,
-}
 
 /// Why bytes are not a resource.
 #[derive(Debug, thiserror::Error)]
@@ -77,11 +67,10 @@ pub struct EncodeError {
 ///
 /// # Errors
 /// When serialisation fails, which no resource of the model makes happen.
-pub fn encode(resource: &Resource) -> Result<Encoded, EncodeError> {
-    let bytes =
-        rmp_serde::to_vec_named(resource).map_err(|source| EncodeError { key: resource.key(), source })?;
-    let version = xxh64(&bytes, 0);
-    Ok(Encoded { bytes: bytes.into(), version })
+pub fn encode(resource: &Resource) -> Result<Bytes, EncodeError> {
+    rmp_serde::to_vec_named(resource)
+        .map(Bytes::from)
+        .map_err(|source| EncodeError { key: resource.key(), source })
 }
 
 /// Decodes a resource and checks that it is the one its envelope names.
@@ -137,23 +126,23 @@ mod tests {
         let resource = entry();
         let encoded = encode(&resource).unwrap();
         let key = resource.key();
-        assert_eq!(decode(key.kind as u32, &key.name, &encoded.bytes).unwrap(), resource);
+        assert_eq!(decode(key.kind as u32, &key.name, &encoded).unwrap(), resource);
     }
 
     #[test]
     fn a_payload_under_another_name_is_refused() {
         let encoded = encode(&entry()).unwrap();
-        let refused = decode(ResourceKind::Index as u32, "default/ratings", &encoded.bytes);
+        let refused = decode(ResourceKind::Index as u32, "default/ratings", &encoded);
         assert!(matches!(refused, Err(DecodeError::Misnamed { .. })));
-        let refused = decode(ResourceKind::Policy as u32, &entry().key().name, &encoded.bytes);
+        let refused = decode(ResourceKind::Policy as u32, &entry().key().name, &encoded);
         assert!(matches!(refused, Err(DecodeError::Misnamed { .. })));
     }
 
     #[test]
     fn no_truncated_payload_reads_as_a_resource() {
         let encoded = encode(&entry()).unwrap();
-        for cut in 0..encoded.bytes.len() {
-            assert!(decode(1, &entry().key().name, &encoded.bytes[..cut]).is_err(), "cut at {cut}");
+        for cut in 0..encoded.len() {
+            assert!(decode(1, &entry().key().name, &encoded[..cut]).is_err(), "cut at {cut}");
         }
     }
 }
