@@ -1,3 +1,36 @@
-//! Repository chores.
+//! Repository chores: `cargo run -p xtask -- check-layers`.
+//!
+//! Holds the rules that the compiler cannot: which crate may depend on which (DESIGN, "Crates and the way they may depend
+//! on each other"), that no module is called after nothing, and that every module says what it is for.
 
-fn main() {}
+mod layers;
+mod modules;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Repository chores")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Checks the dependencies between crates and the names and headers of modules.
+    CheckLayers,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().chore {
+        Chore::CheckLayers => {
+            let mut faults = layers::faults(&layers::workspace()?)?;
+            faults.extend(modules::faults(std::path::Path::new("."))?);
+            for fault in &faults {
+                eprintln!("{fault}");
+            }
+            anyhow::ensure!(faults.is_empty(), "{} faults", faults.len());
+            Ok(())
+        }
+    }
+}

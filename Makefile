@@ -1,0 +1,54 @@
+# `make demo` and `make test` set up a fresh Debian 12 with Rust by themselves; see CONTRIBUTING.md for what each step does.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export CARGO_TERM_COLOR ?= auto
+export CARGO_INCREMENTAL ?= 1
+NEXTEST_VERSION := 0.9.148
+VENV := $(CURDIR)/.venv
+export PATH := $(VENV)/bin:$(PATH)
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+ARGS ?=
+
+.PHONY: help
+help: ## Lists the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+.PHONY: tools
+tools: $(VENV)/.stamp ## Installs what builds and tests need (Debian packages, PyPI)
+
+$(VENV)/.stamp: tools/requirements.txt tools/debian.txt tools/install
+	@tools/install $(VENV)
+	@touch $@
+
+.PHONY: demo
+demo: ## A mesh of 3 clusters and 200 services on this machine, with load, failures and a verdict (ARGS='--for 60s -o json')
+	@tools/say "building leno (quick profile)"
+	@cargo build --quiet --profile quick -p leno
+	@$(TARGET_DIR)/quick/leno demo $(ARGS)
+
+.PHONY: check
+check: tools ## The quick form: format, lints, layers, licences
+	@tools/say "format"
+	@cargo fmt --all --check
+	@tools/say "clippy"
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@tools/say "layers"
+	@cargo run --quiet -p xtask -- check-layers
+	@tools/say "dependencies"
+	@cargo deny --log-level error check bans licenses sources
+
+.PHONY: test
+test: tools check ## Everything that CI checks
+	@tools/say "building the binaries that end-to-end tests run"
+	@cargo build --quiet --profile quick -p leno -p leno-proxy-bin -p leno-control-bin
+	@tools/say "tests"
+	@LENO_BIN_DIR=$(TARGET_DIR)/quick cargo nextest run --workspace --no-fail-fast
+	@tools/say "documentation tests"
+	@cargo test --quiet --workspace --doc
+	@tools/say "support table"
+	@cargo run --quiet -p leno-support -- --check
+
+.PHONY: clean
+clean: ## Removes what was built
+	@cargo clean
+	@rm -rf $(VENV)
