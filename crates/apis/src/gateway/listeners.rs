@@ -1,0 +1,304 @@
+//! GatewayClass, Gateway and ListenerSet: where traffic comes in.
+//!
+//! Invariant: a listener that asks for something we cannot do is refused alone; the others serve.
+
+use std::collections::BTreeMap;
+
+use crate::decode::{Cursor, Fields, choice, name, port, spanned, text};
+use crate::diagnostic::{Refused, Rule, Source, Spanned};
+
+use super::reference::{LocalRef, ParentRef, local_ref, parent_ref};
+
+/// A GatewayClass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayClass {
+    /// Who serves gateways of the class.
+    pub controller_name: Spanned<String>,
+}
+
+/// A Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gateway {
+    /// Its class.
+    pub class_name: Spanned<String>,
+    /// Listeners.
+    pub listeners: Vec<Rule<Listener>>,
+    /// Addresses asked for, as type and value.
+    pub addresses: Vec<Spanned<(String, String)>>,
+    /// Which namespaces may add listener sets; absent means none.
+    pub allowed_listeners: Option<FromNamespaces>,
+    /// Labels and annotations of what runs it.
+    pub infrastructure: Infrastructure,
+}
+
+/// Labels and annotations of what runs a gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Infrastructure {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Listeners that are added to a Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerSet {
+    /// The Gateway.
+    pub parent_ref: ParentRef,
+    /// Listeners.
+    pub listeners: Vec<Rule<Listener>>,
+}
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Where it starts.
+    pub at: Source,
+    /// Name.
+    pub name: String,
+    /// Host; absent means all.
+    pub hostname: Option<Spanned<String>>,
+    /// Port.
+    pub port: Spanned<u16>,
+    /// Protocol.
+    pub protocol: ListenerProtocol,
+    /// TLS, for HTTPS and TLS.
+    pub tls: Option<ListenerTls>,
+    /// Namespaces whose routes may attach.
+    pub namespaces: FromNamespaces,
+    /// Group and kind of routes that may attach; empty means those of the protocol.
+    pub route_kinds: Vec<Spanned<(String, String)>>,
+}
+
+/// Protocol of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "names of the API")]
+pub enum ListenerProtocol {
+    Http,
+    Https,
+    Tls,
+    Tcp,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Whether the inner connection is passed on as it is.
+    pub passthrough: bool,
+    /// Secrets with certificates.
+    pub certificate_refs: Vec<LocalRef>,
+}
+
+/// A choice of namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromNamespaces {
+    /// None.
+    None,
+    /// The object's own.
+    Same,
+    /// All.
+    All,
+    /// Those with labels.
+    Selector(LabelSelector),
+}
+
+/// A choice by labels: all conditions hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    /// Labels and their values.
+    pub match_labels: BTreeMap<String, String>,
+    /// Further conditions.
+    pub match_expressions: Vec<LabelExpression>,
+}
+
+/// A condition on a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelExpression {
+    /// Label.
+    pub key: String,
+    /// Operator.
+    pub operator: LabelOperator,
+    /// Values, for `In` and `NotIn`.
+    pub values: Vec<String>,
+}
+
+/// Operator of a condition on a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "names of the API")]
+pub enum LabelOperator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+}
+
+impl LabelSelector {
+    /// Whether an object with these labels is chosen.
+    #[must_use]
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        let expression = |e: &LabelExpression| {
+            let value = labels.get(&e.key);
+            match e.operator {
+                LabelOperator::In => value.is_some_and(|value| e.values.contains(value)),
+                LabelOperator::NotIn => !value.is_some_and(|value| e.values.contains(value)),
+                LabelOperator::Exists => value.is_some(),
+                LabelOperator::DoesNotExist => value.is_none(),
+            }
+        };
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(expression)
+    }
+}
+
+const PROTOCOLS: &[(&str, ListenerProtocol)] = &[
+    ("HTTP", ListenerProtocol::Http),
+    ("HTTPS", ListenerProtocol::Https),
+    ("TLS", ListenerProtocol::Tls),
+    ("TCP", ListenerProtocol::Tcp),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum From {
+    None,
+    Same,
+    All,
+    Selector,
+}
+
+const FROM_ROUTES: &[(&str, From)] =
+    &[("Same", From::Same), ("All", From::All), ("Selector", From::Selector)];
+const FROM_LISTENERS: &[(&str, From)] =
+    &[("None", From::None), ("Same", From::Same), ("All", From::All), ("Selector", From::Selector)];
+
+pub(crate) fn gateway_class(o: &mut Fields<'_>) -> Option<GatewayClass> {
+    o.req("spec", |value| {
+        value.object(|o| {
+            o.ignore("description");
+            o.unsupported("parametersRef", Refused::Field, "this release has no parameters of a class");
+            Some(GatewayClass { controller_name: o.req("controllerName", spanned(name))? })
+        })
+    })
+}
+
+pub(crate) fn gateway(o: &mut Fields<'_>) -> Option<Gateway> {
+    o.req("spec", |value| {
+        value.object(|o| {
+            let allowed_listeners = o.droppable("allowedListeners", |value| {
+                value.object(|o| {
+                    o.or("namespaces", FromNamespaces::None, |v| namespaces(v, FROM_LISTENERS, From::None))
+                })
+            });
+            Some(Gateway {
+                listeners: o.rules("listeners", listener),
+                addresses: o.list("addresses", spanned(address)),
+                allowed_listeners,
+                infrastructure: o
+                    .droppable("infrastructure", |value| {
+                        value.object(|o| {
+                            Some(Infrastructure {
+                                labels: o.map("labels", text),
+                                annotations: o.map("annotations", text),
+                            })
+                        })
+                    })
+                    .unwrap_or_default(),
+                class_name: o.req("gatewayClassName", spanned(name))?,
+            })
+        })
+    })
+}
+
+pub(crate) fn listener_set(o: &mut Fields<'_>) -> Option<ListenerSet> {
+    o.req("spec", |value| {
+        value.object(|o| {
+            let listeners = o.rules("listeners", listener);
+            Some(ListenerSet { parent_ref: o.req("parentRef", parent_ref)?, listeners })
+        })
+    })
+}
+
+fn address(value: Cursor<'_>) -> Option<(String, String)> {
+    value.object(|o| {
+        let kind = o.or("type", "IPAddress".to_owned(), name)?;
+        Some((kind, o.or("value", String::new(), text)?))
+    })
+}
+
+fn listener(value: Cursor<'_>) -> Option<Listener> {
+    let at = value.source();
+    value.object(|o| {
+        let (namespaces, route_kinds) =
+            o.or("allowedRoutes", (FromNamespaces::Same, Vec::new()), |value| {
+                value.object(|o| {
+                    let kinds = o.list("kinds", spanned(route_kind));
+                    Some((
+                        o.or("namespaces", FromNamespaces::Same, |v| namespaces(v, FROM_ROUTES, From::Same))?,
+                        kinds,
+                    ))
+                })
+            })?;
+        Some(Listener {
+            at,
+            hostname: o.opt("hostname", spanned(text)).filter(|host| !host.is_empty()),
+            tls: o.opt("tls", listener_tls),
+            namespaces,
+            route_kinds,
+            name: o.req("name", name)?,
+            port: o.req("port", spanned(port))?,
+            protocol: o.req("protocol", choice(PROTOCOLS))?,
+        })
+    })
+}
+
+fn route_kind(value: Cursor<'_>) -> Option<(String, String)> {
+    value.object(|o| Some((o.or("group", super::reference::GROUP.to_owned(), text)?, o.req("kind", name)?)))
+}
+
+fn listener_tls(value: Cursor<'_>) -> Option<ListenerTls> {
+    value.object(|o| {
+        Some(ListenerTls {
+            passthrough: o.or("mode", false, choice(&[("Terminate", false), ("Passthrough", true)]))?,
+            certificate_refs: o.list("certificateRefs", local_ref(Some(""), Some("Secret"), true)),
+        })
+    })
+}
+
+fn namespaces(
+    value: Cursor<'_>,
+    words: &'static [(&'static str, From)],
+    default: From,
+) -> Option<FromNamespaces> {
+    value.object(|o| {
+        Some(match o.or("from", default, choice(words))? {
+            From::None => FromNamespaces::None,
+            From::Same => FromNamespaces::Same,
+            From::All => FromNamespaces::All,
+            From::Selector => FromNamespaces::Selector(o.req("selector", label_selector)?),
+        })
+    })
+}
+
+fn label_selector(value: Cursor<'_>) -> Option<LabelSelector> {
+    value.object(|o| {
+        Some(LabelSelector {
+            match_labels: o.map("matchLabels", text),
+            match_expressions: o.list("matchExpressions", |value| {
+                value.object(|o| {
+                    Some(LabelExpression {
+                        key: o.req("key", name)?,
+                        operator: o.req(
+                            "operator",
+                            choice(&[
+                                ("In", LabelOperator::In),
+                                ("NotIn", LabelOperator::NotIn),
+                                ("Exists", LabelOperator::Exists),
+                                ("DoesNotExist", LabelOperator::DoesNotExist),
+                            ]),
+                        )?,
+                        values: o.list("values", text),
+                    })
+                })
+            }),
+        })
+    })
+}

@@ -1,0 +1,91 @@
+use super::*;
+
+fn one(text: &str) -> Node {
+    let mut all = documents(text);
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0).unwrap()
+}
+
+#[test]
+fn positions_are_lines_and_columns_of_the_file() {
+    let all = documents("# first\na: 1\n---\n# second\nb:\n  - c: x\n");
+    let second = all[1].as_ref().unwrap();
+    let Value::List(items) = &second.get("b").unwrap().value else { panic!("a list") };
+    assert_eq!(items[0].get("c").unwrap().at, Span { line: 6, column: 8 });
+}
+
+#[test]
+fn a_broken_document_does_not_lose_the_next_one() {
+    let all = documents("a: [1\n---\nb: 2\n---\nc: {\n---\nd: 4\n");
+    assert_eq!(all.len(), 4);
+    assert_eq!(all[0].as_ref().unwrap_err().code, codes::SYNTAX);
+    assert_eq!(all[1].as_ref().unwrap().get("b").unwrap().value, Value::Int(2));
+    let broken = all[2].as_ref().unwrap_err();
+    assert!(broken.at.line >= 5, "{broken:?}");
+    assert_eq!(all[3].as_ref().unwrap().get("d").unwrap().value, Value::Int(4));
+}
+
+#[test]
+fn duplicate_keys_are_errors_at_the_second_key() {
+    let problem = documents("a: 1\nb:\n  c: 1\n  c: 2\n").remove(0).unwrap_err();
+    assert_eq!((problem.code, problem.at), (codes::DUPLICATE_KEY, Span { line: 4, column: 3 }));
+}
+
+#[test]
+fn aliases_and_merge_keys_expand() {
+    let node = one("base: &b {x: 1, y: 2}\nuse:\n  <<: *b\n  y: 3\nagain: *b\n");
+    let used = node.get("use").unwrap();
+    assert_eq!(used.get("x").unwrap().value, Value::Int(1));
+    assert_eq!(used.get("y").unwrap().value, Value::Int(3));
+    assert_eq!(node.get("again").unwrap().get("y").unwrap().value, Value::Int(2));
+}
+
+#[test]
+fn an_alias_bomb_is_refused() {
+    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let refs = vec![format!("*a{}", level - 1); 10].join(", ");
+        text.push_str(&format!("a{level}: &a{level} [{refs}]\n"));
+    }
+    assert_eq!(documents(&text).remove(0).unwrap_err().code, codes::LIMIT);
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    let problem = documents(&"- ".repeat(1000)).remove(0).unwrap_err();
+    assert_eq!(problem.code, codes::LIMIT);
+}
+
+#[test]
+fn scalars_follow_the_core_schema() {
+    let node = one("a: 1.10\nb: '1.10'\nc: yes\nd: 0x10\ne: 1.2.3\nf: ~\ng: -5\nh: 10s\ni: 1e3\nj: .\n");
+    let value = |key: &str| node.get(key).unwrap().value.clone();
+    assert_eq!(value("a"), Value::Float(1.1));
+    assert_eq!(value("b"), Value::Text("1.10".into()));
+    assert_eq!(value("c"), Value::Text("yes".into()));
+    assert_eq!(value("d"), Value::Int(16));
+    assert_eq!(value("e"), Value::Text("1.2.3".into()));
+    assert_eq!(value("f"), Value::Null);
+    assert_eq!(value("g"), Value::Int(-5));
+    assert_eq!(value("h"), Value::Text("10s".into()));
+    assert_eq!(value("i"), Value::Float(1000.0));
+    assert_eq!(value("j"), Value::Text(".".into()));
+}
+
+#[test]
+fn integer_keys_are_strings() {
+    assert_eq!(one("8080: x\n").get("8080").unwrap().as_text(), Some("x"));
+}
+
+#[test]
+fn separators_with_comments_and_empty_documents_are_skipped() {
+    assert_eq!(documents("---\n# only a comment\n---\n---  # named\na: 1\n---\n").len(), 1);
+    assert_eq!(documents("").len(), 0);
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in "[-a-c:#&*<>{}\\[\\],'\"|?!%@`~.0-9 \n\t]{0,200}") {
+        let _ = documents(&text);
+    }
+}
