@@ -29,6 +29,8 @@ pub const CONFLICTING_FIELDS: &str = "LN0107";
 pub const UNKNOWN_VERSION: &str = "LN0108";
 /// The API allows the value, this release does not act on it.
 pub const UNSUPPORTED_VALUE: &str = "LN0109";
+/// Two texts hold an object of one name.
+pub const DUPLICATE_OBJECT: &str = "LN0110";
 
 /// Code and meaning, ascending.
 pub const ALL: &[(&str, &str)] = &[
@@ -48,6 +50,7 @@ pub const ALL: &[(&str, &str)] = &[
     (CONFLICTING_FIELDS, "fields of which the API allows only one are set together, or none of them is"),
     (UNKNOWN_VERSION, "the kind is known, the version in apiVersion is not"),
     (UNSUPPORTED_VALUE, "the API allows the value, this release does not act on it"),
+    (DUPLICATE_OBJECT, "two texts hold an object of one kind, namespace and name; only the first is used"),
 ];
 
 /// The meaning of a code of this crate.

@@ -1,6 +1,6 @@
 //! Documents to typed objects.
 //!
-//! Invariants: a document that is an object of a recognised kind always gives an `AnyObject`, if only a `Refused` one;
+//! Invariants: a document that is an object of a recognised kind with a name gives an `AnyObject`, if only a `Refused` one;
 //! the order of the objects is that of the text.
 //! Must not know: files, clusters, how objects refer to each other.
 
@@ -278,16 +278,17 @@ impl Reader {
     fn read_object(&mut self, node: &Node, info: &'static KindInfo, name: &TypeName, version: &str) {
         let mut context = Context {
             file: Arc::clone(&self.file),
-            object: ObjectRef {
-                group: info.group.into(),
-                kind: info.name.into(),
-                namespace: info.namespaced.then(|| "default".into()),
-                name: "".into(),
-            },
+            object: reference(info.kind, &as_written(node, info)),
             schema: info.kind.fields(),
             found: RefCell::new(Vec::new()),
         };
-        let Some(metadata) = self.metadata_of(node, info, &mut context) else { return };
+        let frame = Frame::object();
+        let decoded = Cursor::root(&context, &frame, node)
+            .object_partly(|o| o.req("metadata", |value| metadata(value, info.namespaced)));
+        let Some(metadata) = decoded else {
+            self.parsed.diagnostics.append(context.found.get_mut());
+            return;
+        };
         let source = self.source(node.at);
         let head = || Head {
             kind: info.kind,
@@ -296,13 +297,13 @@ impl Reader {
             source: source.clone(),
         };
         if let Some(because) = refused_kind(info, version) {
-            let because = because(source.clone()).about(context.object).refusing(Refused::Object);
+            let because = because(source.clone()).about(context.object.clone()).refusing(Refused::Object);
+            self.parsed.diagnostics.append(context.found.get_mut());
             self.parsed.diagnostics.push(because.clone());
             let refused = RefusedObject { because: Arc::new(because) };
             self.parsed.objects.push(Arc::new(AnyObject::Refused(head().object(refused))));
             return;
         }
-        let frame = Frame::object();
         let object = decode_object(&context, &frame, node, info, head());
         let object = match (frame.refusal(), object) {
             (None, Some(object)) => Some(object),
@@ -312,19 +313,18 @@ impl Reader {
         self.parsed.diagnostics.extend(context.found.into_inner());
         self.parsed.objects.extend(object.map(Arc::new));
     }
+}
 
-    /// Reads `metadata` first, so that every later diagnostic can name the object.
-    fn metadata_of(&mut self, node: &Node, info: &KindInfo, context: &mut Context) -> Option<Metadata> {
-        let frame = Frame::object();
-        let found = Cursor::root(context, &frame, node)
-            .object_partly(|o| o.req("metadata", |value| metadata(value, info.namespaced)));
-        let intact = frame.refusal().is_none();
-        let Some(found) = found.filter(|_| intact) else {
-            self.parsed.diagnostics.append(context.found.get_mut());
-            return None;
-        };
-        context.object = reference(info.kind, &found);
-        Some(found)
+/// Name and namespace as they stand in the text, so that every diagnostic can name the object.
+fn as_written(node: &Node, info: &KindInfo) -> Metadata {
+    let field =
+        |key: &str| node.get("metadata").and_then(|m| m.get(key)).and_then(Node::as_text).unwrap_or("");
+    let namespace =
+        || Some(field("namespace")).filter(|namespace| !namespace.is_empty()).unwrap_or("default");
+    Metadata {
+        name: field("name").to_owned(),
+        namespace: info.namespaced.then(|| namespace().to_owned()),
+        ..Metadata::default()
     }
 }
 
@@ -363,3 +363,6 @@ fn decode_object(
     debug_assert_eq!(info.support, Support::Used);
     if strict { root.object(decode) } else { root.object_partly(decode) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,3 +197,47 @@ fn condition(value: Cursor<'_>) -> Option<Condition> {
         Some(found)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AnyObject, parse};
+
+    fn policy(spec: &str) -> AuthorizationPolicy {
+        let head = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\n";
+        let parsed = parse("p.yaml", &format!("{head}{spec}"));
+        let AnyObject::AuthorizationPolicy(object) = parsed.objects[0].as_ref() else {
+            panic!("{:?}", parsed.diagnostics)
+        };
+        object.spec.clone()
+    }
+
+    #[test]
+    fn an_empty_policy_allows_nothing_and_a_rule_without_parts_allows_all() {
+        let nothing = policy("spec: {}\n");
+        assert_eq!((nothing.action.ok(), nothing.rules.len()), (Some(&Action::Allow), 0));
+        let all = policy("spec: {rules: [{}]}\n");
+        let rule = all.rules[0].ok().unwrap();
+        assert!(rule.from.is_none() && rule.to.is_none() && rule.when.is_empty());
+    }
+
+    #[test]
+    fn a_misspelt_condition_withholds_the_policy_and_keeps_what_it_selects() {
+        let spec = "spec:\n  selector: {matchLabels: {app: a}}\n  action: ALLOW\n  rules:\n  - to: [{operation: {method: [GET]}}]\n";
+        let withheld = policy(spec);
+        assert_eq!(withheld.withheld().unwrap().expected.as_deref(), Some("did you mean `methods`?"));
+        assert_eq!(withheld.selection.ok().unwrap().match_labels["app"], "a");
+    }
+
+    #[test]
+    fn a_custom_action_withholds_the_policy() {
+        let withheld = policy("spec: {action: CUSTOM, provider: {name: x}, rules: [{}]}\n");
+        assert!(withheld.withheld().is_some());
+        assert!(withheld.selection.ok().is_some());
+    }
+
+    #[test]
+    fn a_selection_that_cannot_be_read_is_refused() {
+        assert!(policy("spec: {selector: {matchLables: {a: b}}}\n").selection.refusal().is_some());
+    }
+}

@@ -339,3 +339,50 @@ fn client_tls(value: Cursor<'_>) -> Option<ClientTls> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AnyObject, parse};
+
+    fn rule(spec: &str) -> (DestinationRule, Vec<crate::Diagnostic>) {
+        let head = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d}\nspec:\n  host: reviews\n";
+        let parsed = parse("d.yaml", &format!("{head}{spec}"));
+        let AnyObject::DestinationRule(object) = parsed.objects[0].as_ref() else {
+            panic!("{:?}", parsed.diagnostics)
+        };
+        (object.spec.clone(), parsed.diagnostics)
+    }
+
+    #[test]
+    fn a_bad_subset_is_refused_alone() {
+        let (rule, _) =
+            rule("  subsets:\n  - {name: v1, labels: {version: v1}}\n  - {name: v2, labels: {version: 2}}\n");
+        assert_eq!(rule.subsets[0].ok().unwrap().labels["version"], "v1");
+        assert!(rule.subsets[1].refusal().is_some());
+    }
+
+    #[test]
+    fn a_part_of_the_policy_that_we_cannot_honour_refuses_the_policy_not_the_subsets() {
+        let (rule, diagnostics) = rule(
+            "  trafficPolicy: {tunnel: {targetHost: a, targetPort: 1}}\n  subsets:\n  - {name: v1, labels: {version: v1}}\n",
+        );
+        assert!(rule.traffic_policy.refusal().is_some());
+        assert!(rule.subsets[0].ok().is_some());
+        assert_eq!(diagnostics[0].effect, Some(Refused::Rule));
+    }
+
+    #[test]
+    fn the_settings_of_a_port_are_its_own() {
+        let (rule, diagnostics) = rule(
+            "  trafficPolicy:\n    loadBalancer: {simple: RANDOM}\n    portLevelSettings:\n    - port: {number: 80}\n      loadBalancer: {consistentHash: {httpHeaderName: x-user, minimumRingSize: 2048}}\n    outlierDetection: {consecutive5xxErrors: 5, interval: 1m, maxEjectionPercent: 50}\n",
+        );
+        assert_eq!(diagnostics, []);
+        let policy = rule.traffic_policy.ok().unwrap();
+        let hash = policy.ports[0].settings.load_balancer.as_ref().unwrap().consistent_hash.as_ref().unwrap();
+        assert_eq!(hash.key, HashKey::Header("x-user".into()));
+        assert_eq!(hash.table, Table::Ring { minimum_size: Some(2048) });
+        let outlier = policy.settings.outlier_detection.as_ref().unwrap();
+        assert_eq!(outlier.interval, Some(Duration::from_secs(60)));
+    }
+}
