@@ -1,10 +1,11 @@
-//! Repository chores: `cargo run -p xtask -- check-layers`.
+//! Repository chores: `cargo run -p xtask -- check-layers|schema`.
 //!
 //! Holds the rules that the compiler cannot: which crate may depend on which (DESIGN, "Crates and the way they may depend
 //! on each other"), that no module is called after nothing, and that every module says what it is for.
 
 mod layers;
 mod modules;
+mod schema;
 
 use clap::{Parser, Subcommand};
 
@@ -19,6 +20,8 @@ struct Arguments {
 enum Chore {
     /// Checks the dependencies between crates and the names and headers of modules.
     CheckLayers,
+    /// Writes `crates/apis/src/schema/*.txt` from the CRDs in the Go modules of the Gateway API and Istio.
+    Schema,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -32,5 +35,6 @@ fn main() -> anyhow::Result<()> {
             anyhow::ensure!(faults.is_empty(), "{} faults", faults.len());
             Ok(())
         }
+        Chore::Schema => schema::write(std::path::Path::new("crates/apis/src/schema")),
     }
 }

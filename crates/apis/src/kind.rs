@@ -203,12 +203,8 @@ mod tests {
         for (group, name) in crate::schema::kinds() {
             assert!(Kind::find(group, name).is_some(), "{group} {name}");
         }
-        for index in 0..KINDS.len() {
-            assert_eq!(
-                KINDS[index].kind as usize, index,
-                "rows are in the order of the enum: {:?}",
-                KINDS[index].kind
-            );
+        for (index, row) in KINDS.iter().enumerate() {
+            assert_eq!(row.kind as usize, index, "rows are in the order of the enum: {:?}", row.kind);
         }
         assert_eq!(Kind::Telemetry as usize + 1, KINDS.len());
     }

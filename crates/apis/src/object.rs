@@ -71,6 +71,7 @@ macro_rules! any_object {
         /// An object of any kind that we act on, or one that is withheld.
         #[derive(Clone, Debug, PartialEq)]
         #[expect(missing_docs, reason = "each variant is the kind of that name")]
+        #[expect(clippy::large_enum_variant, reason = "objects live behind an `Arc`, one allocation each")]
         pub enum AnyObject {
             $($variant(Object<$spec>),)*
             Refused(Object<RefusedObject>),

@@ -1,7 +1,7 @@
 //! Every field of every Gateway API and Istio CRD, as a table.
 //!
 //! It tells a field that the API has and we refuse from one that the API does not have, and it is what a support check
-//! enumerates. The files in `schema/` are written by `cargo xtask schema` from the CRDs in the projects' Go modules.
+//! enumerates. The files in `schema/` are written by `cargo run -p xtask -- schema` from the CRDs in the projects' Go modules.
 //! Invariant: paths are sorted, `[]` stands for list items and `{}` for map values.
 //! Must not know: which fields the decoders take.
 

@@ -3,6 +3,8 @@
 //! They are not part of this repository: `LENO_SHARED` names the folder (default: `shared` beside the repository). Where it
 //! is absent the tests say so and pass.
 
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+
 use std::path::{Path, PathBuf};
 
 use leno_apis::{AnyObject, Parsed, Severity, parse};
@@ -19,8 +21,8 @@ fn shared(folder: &str) -> Option<PathBuf> {
 }
 
 fn yaml_files(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(folder).expect("the folder was found") {
+        let path = entry.expect("the folder is readable").path();
         if path.is_dir() {
             yaml_files(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "yaml") {
@@ -36,7 +38,9 @@ fn parse_folder(folder: &Path) -> Vec<Parsed> {
     assert!(!files.is_empty());
     files
         .iter()
-        .map(|path| parse(&path.display().to_string(), &std::fs::read_to_string(path).unwrap()))
+        .map(|path| {
+            parse(&path.display().to_string(), &std::fs::read_to_string(path).expect("the file is readable"))
+        })
         .collect()
 }
 

@@ -193,7 +193,7 @@ fn parse_gateway_duration(text: &str) -> Option<Duration> {
         let (whole, fraction, unit, next) = component(rest)?;
         parts += 1;
         let allowed =
-            (1..=5).contains(&whole.len()) && unit >= 1_000_000 && rest[whole.len()..].as_bytes()[0] != b'.';
+            (1..=5).contains(&whole.len()) && unit >= 1_000_000 && rest.as_bytes()[whole.len()] != b'.';
         if parts > 4 || !allowed || !fraction.is_empty() {
             return None;
         }
