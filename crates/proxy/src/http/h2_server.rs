@@ -212,8 +212,8 @@ impl Stream {
         let without_body = is_head
             || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || body.has_ended();
-        if !without_body
-            && let (Some(n), false) =
+        if (is_head || !without_body)
+            && let (Some(n @ 1..), false) =
                 (http_body::Body::size_hint(&body).exact(), parts.headers.contains_key(CONTENT_LENGTH))
         {
             parts.headers.insert(CONTENT_LENGTH, n.into());

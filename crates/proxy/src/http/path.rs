@@ -160,3 +160,107 @@ fn resolve(path: &[u8], policy: &PathPolicy) -> Result<Vec<u8>, PathError> {
     }
     Ok(if out.is_empty() { vec![b'/'] } else { out })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn normal(target: &str) -> Result<String, PathError> {
+        normalise(target, &PathPolicy::default()).map(Cow::into_owned)
+    }
+
+    #[test]
+    fn paths_become_their_normal_form() {
+        for (target, expected) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/b/", "/a/b/"),
+            ("/a?x=%2f../", "/a?x=%2f../"),
+            ("//a///b//", "/a/b/"),
+            ("/a/./b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/b/..", "/a/"),
+            ("/a/b/.", "/a/b/"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/a/%2e/b", "/a/b"),
+            ("/a/.%2e/b", "/b"),
+            ("/%61%7e%41", "/a~A"),
+            ("/%c3%a9%3b", "/%C3%A9%3B"),
+            ("/%25%32%65", "/%252e"),
+            ("/a/...", "/a/..."),
+            ("/.hidden", "/.hidden"),
+            ("/a;b/../c", "/c"),
+        ] {
+            assert_eq!(normal(target).as_deref(), Ok(expected), "{target}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        for (target, error) in [
+            ("", PathError::NotAbsolute),
+            ("a", PathError::NotAbsolute),
+            ("*", PathError::NotAbsolute),
+            ("/a%2fb", PathError::EscapedSlash),
+            ("/a%2Fb", PathError::EscapedSlash),
+            ("/a%5cb", PathError::EscapedSlash),
+            ("/a\\b", PathError::EscapedSlash),
+            ("/a%00", PathError::Control),
+            ("/a%0d%0a", PathError::Control),
+            ("/a%7F", PathError::Control),
+            ("/a\u{1}", PathError::Control),
+            ("/a%", PathError::InvalidEscape),
+            ("/a%2", PathError::InvalidEscape),
+            ("/a%zz", PathError::InvalidEscape),
+            ("/a%+1", PathError::InvalidEscape),
+            ("/..", PathError::AboveRoot),
+            ("/a/../../b", PathError::AboveRoot),
+            ("/%2e%2e/a", PathError::AboveRoot),
+        ] {
+            assert_eq!(normal(target), Err(error), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_policy_can_keep_slashes_and_clamp_at_the_root() {
+        let lax = PathPolicy {
+            merge_slashes: false,
+            escaped_slashes: EscapedSlashes::Keep,
+            above_root: AboveRoot::Clamp,
+        };
+        for (target, expected) in
+            [("/a//b", "/a//b"), ("/a%2fb%5c", "/a%2Fb%5C"), ("/../../a", "/a"), ("/a//../b", "/a/b")]
+        {
+            assert_eq!(normalise(target, &lax).as_deref(), Ok(expected), "{target}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn normalising_twice_is_normalising_once(
+            target in "/([a-c./]|%2e|%2E|%41|%25|%2f|%5C|%c3|\\?){0,24}",
+            merge_slashes in any::<bool>(),
+            keep in any::<bool>(),
+            clamp in any::<bool>(),
+        ) {
+            let policy = PathPolicy {
+                merge_slashes,
+                escaped_slashes: if keep { EscapedSlashes::Keep } else { EscapedSlashes::Refuse },
+                above_root: if clamp { AboveRoot::Clamp } else { AboveRoot::Refuse },
+            };
+            if let Ok(once) = normalise(&target, &policy) {
+                let twice = normalise(&once, &policy).map(Cow::into_owned);
+                prop_assert_eq!(twice.as_deref(), Ok(&*once));
+                let path = once.split('?').next().unwrap_or_default();
+                prop_assert!(!path.split('/').any(|segment| segment == "." || segment == ".."));
+            }
+        }
+
+        #[test]
+        fn no_path_panics(target in "\\PC{0,40}") {
+            let _ = normalise(&target, &PathPolicy::default());
+        }
+    }
+}

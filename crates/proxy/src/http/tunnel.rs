@@ -183,3 +183,66 @@ where
     .await;
     TunnelEnd { reason, a_to_b: there.bytes, b_to_a: back.bytes }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::super::drain::DrainTrigger;
+    use super::*;
+
+    fn start(drain: Drain) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<TunnelEnd>) {
+        let ((client, mut a), (server, mut b)) = (duplex(1024), duplex(1024));
+        let task = tokio::task::spawn_local(async move {
+            let ahead = (Bytes::new(), Bytes::new());
+            copy_bidirectional(&mut a, &mut b, ahead, &TunnelLimits::default(), drain).await
+        });
+        (client, server, task)
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn a_server_may_speak_first_and_each_half_closes_alone() {
+        let (mut client, mut server, task) = start(Drain::never());
+        server.write_all(b"220 ready").await.unwrap();
+        server.shutdown().await.unwrap();
+        let mut got = String::new();
+        client.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, "220 ready");
+        client.write_all(b"bye").await.unwrap();
+        client.shutdown().await.unwrap();
+        got.clear();
+        server.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, "bye");
+        let end = task.await.unwrap();
+        assert_eq!((end.reason, end.a_to_b, end.b_to_a), (TunnelReason::Closed, 3, 9));
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn a_receiver_that_stops_bounds_what_is_taken() {
+        let (mut client, _server, _task) = start(Drain::never());
+        let mut sent = 0;
+        while let Ok(n) = tokio::time::timeout(Duration::from_secs(1), client.write(&[0; 512])).await {
+            sent += n.unwrap();
+        }
+        assert!(sent <= 2 * buffers::CHUNK, "{sent} bytes were taken");
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn a_quiet_tunnel_ends_and_sooner_when_draining() {
+        let began = tokio::time::Instant::now();
+        let (_client, _server, task) = start(Drain::never());
+        assert_eq!(task.await.unwrap().reason, TunnelReason::Idle);
+        assert_eq!(began.elapsed().as_secs(), 3600);
+        let trigger = DrainTrigger::new();
+        let (mut client, mut server, task) = start(trigger.handle());
+        let began = tokio::time::Instant::now();
+        trigger.start();
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            client.write_all(b"x").await.unwrap();
+            server.read_u8().await.unwrap();
+        }
+        assert_eq!(task.await.unwrap().reason, TunnelReason::Drained);
+        assert_eq!(began.elapsed().as_secs(), 14);
+    }
+}

@@ -7,6 +7,7 @@ mod decode;
 mod encode;
 mod parse;
 mod pipe;
+mod reading;
 mod scan;
 mod server;
 

@@ -57,6 +57,9 @@ pub(super) fn parse_request(head: &Bytes, limits: &HeadLimits) -> Result<Request
     match parsed.parse_with_uninit_headers(head, &mut fields[..max]) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Ok(_) => return Err(bad("the head is malformed")),
+        Err(httparse::Error::Version) if !has_version(head) => {
+            return Err(bad("the request line is malformed"));
+        }
         Err(error) => return Err(head_error(error)),
     }
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
@@ -129,6 +132,16 @@ pub(super) fn parse_response(
     *response.version_mut() = version;
     *response.headers_mut() = headers;
     Ok(ResponseHead { response, framing, keep_alive })
+}
+
+/// Whether the request line ends in a version at all, be it one that we do not speak.
+fn has_version(head: &[u8]) -> bool {
+    let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|b| *b == b' ').skip(2);
+    match (words.next().and_then(|word| word.strip_prefix(b"HTTP/")), words.next()) {
+        (Some([major, b'.', minor]), None) => major.is_ascii_digit() && minor.is_ascii_digit(),
+        _ => false,
+    }
 }
 
 fn head_error(error: httparse::Error) -> HeadError {
