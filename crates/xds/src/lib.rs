@@ -19,6 +19,8 @@ mod limits;
 pub mod proto;
 mod resource;
 pub mod server;
+#[cfg(test)]
+mod test_world;
 pub mod transport;
 
 pub use catalog::{Affected, Catalog, Change};
