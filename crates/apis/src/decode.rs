@@ -202,6 +202,22 @@ impl<'d> Cursor<'d> {
         }
     }
 
+    /// What a misspelt or misplaced field may have been meant to be.
+    fn suggest(&self, parent: &str, wrong: &str) -> Option<String> {
+        let fields = self.context.schema;
+        if let Some(name) = closest(wrong, schema::children(fields, parent)) {
+            return Some(format!("did you mean `{name}`?"));
+        }
+        let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
+        let name = closest(wrong, fields.iter().map(|field| last(field.path)))?;
+        let place = fields
+            .iter()
+            .map(|field| field.path)
+            .filter(|path| last(path) == name)
+            .min_by_key(|p| p.len())?;
+        Some(format!("did you mean `{place}`?"))
+    }
+
     /// The items of a list.
     pub(crate) fn items(&self) -> Option<impl Iterator<Item = Cursor<'d>> + use<'d>> {
         match &self.node.value {
@@ -409,9 +425,7 @@ impl<'d> Fields<'d> {
                 Some(_) => {}
                 None => {
                     let mut diagnostic = Diagnostic::error(codes::UNKNOWN_FIELD, at, "unknown field");
-                    let names = schema::children(here.context.schema, &parent);
-                    diagnostic.expected =
-                        closest(&entry.key, names).map(|name| format!("did you mean `{name}`?"));
+                    diagnostic.expected = here.suggest(&parent, &entry.key);
                     self.refuse_left(diagnostic);
                 }
             }

@@ -131,10 +131,13 @@ pub(crate) fn gateway_duration(value: Cursor<'_>) -> Option<Duration> {
 }
 
 fn duration(value: Cursor<'_>, parse: fn(&str) -> Option<Duration>, expected: &str) -> Option<Duration> {
-    let found = text(value.clone())?;
-    let parsed = parse(&found);
+    let Value::Text(found) = &value.node().value else {
+        value.wrong_type("a duration such as `10s`");
+        return None;
+    };
+    let parsed = parse(found);
     if parsed.is_none() {
-        let message = format!("{:?} is not a duration", shorten(&found));
+        let message = format!("{:?} is not a duration", shorten(found));
         value.refuse(codes::INVALID_VALUE, message, Some(expected.to_owned()));
     }
     parsed

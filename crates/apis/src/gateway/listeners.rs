@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::codes;
 use crate::decode::{Cursor, Fields, choice, name, port, spanned, text};
 use crate::diagnostic::{Refused, Rule, Source, Spanned};
 
@@ -245,9 +246,18 @@ fn listener(value: Cursor<'_>) -> Option<Listener> {
             route_kinds,
             name: o.req("name", name)?,
             port: o.req("port", spanned(port))?,
-            protocol: o.req("protocol", choice(PROTOCOLS))?,
+            protocol: o.req("protocol", protocol)?,
         })
     })
+}
+
+/// The schema leaves protocols open; UDP is the one of the API that we do not carry.
+fn protocol(value: Cursor<'_>) -> Option<ListenerProtocol> {
+    if value.node().as_text() == Some("UDP") {
+        value.refuse(codes::UNSUPPORTED_VALUE, "UDP is not supported by this release", None);
+        return None;
+    }
+    choice(PROTOCOLS)(value)
 }
 
 fn route_kind(value: Cursor<'_>) -> Option<(String, String)> {

@@ -54,3 +54,23 @@ fn base64_bytes(value: Cursor<'_>) -> Option<Vec<u8>> {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{AnyObject, parse};
+
+    #[test]
+    fn data_is_decoded_and_never_shown() {
+        let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ntype: kubernetes.io/tls\ndata: {tls.key: c2VjcmV0}\nstringData: {tls.crt: plain}\n";
+        let parsed = parse("s.yaml", text);
+        let AnyObject::Secret(object) = parsed.objects[0].as_ref() else {
+            panic!("{:?}", parsed.diagnostics)
+        };
+        assert_eq!(object.spec.data["tls.key"], b"secret");
+        assert_eq!(object.spec.data["tls.crt"], b"plain");
+        assert!(!format!("{object:?}").contains("115"), "bytes must not be printed");
+        let broken = parse("s.yaml", &text.replace("c2VjcmV0", "hunter2!"));
+        assert_eq!(broken.diagnostics.len(), 1);
+        assert!(!broken.diagnostics[0].to_string().contains("hunter2"));
+    }
+}

@@ -1,3 +1,5 @@
+//! Documents to objects; every field of every schema, one by one.
+
 use super::*;
 use crate::diagnostic::Severity;
 

@@ -1,3 +1,5 @@
+//! Positions, limits and the core schema.
+
 use super::*;
 
 fn one(text: &str) -> Node {

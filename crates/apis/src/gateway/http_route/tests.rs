@@ -1,3 +1,5 @@
+//! What is refused of an HTTPRoute, and what stays.
+
 use crate::{AnyObject, codes, parse};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What is refused of a VirtualService, and what stays.
+
 use crate::{AnyObject, Refused, Severity, codes, parse};
 
 use super::*;
@@ -21,6 +23,15 @@ fn an_unknown_field_is_named_with_its_place_and_a_suggestion() {
     );
     assert_eq!(diagnostics[0].effect, Some(Refused::Rule));
     assert!(service.http[0].action.refusal().is_some());
+}
+
+#[test]
+fn a_field_at_the_wrong_level_is_told_where_it_belongs() {
+    let (_, diagnostics) =
+        service("  - route:\n    - destination: {host: a, mirrorPercentag: 1}\n    timeout: 10\n");
+    let expected: Vec<_> = diagnostics.iter().map(|diagnostic| diagnostic.expected.as_deref()).collect();
+    assert!(expected.contains(&Some("did you mean `spec.http[].mirrorPercentage`?")), "{expected:?}");
+    assert!(diagnostics.iter().any(|diagnostic| diagnostic.message.starts_with("expected a duration")));
 }
 
 #[test]
