@@ -36,7 +36,8 @@ where
 {
     let mut seen = BytesMut::new();
     match sniff(&mut io, &mut seen, &settings, &mut drain).await {
-        Ok(true) => serve_h2(Rewound { seen, io }, settings, handler, drain).await,
+        // Boxed, so that an HTTP/1.1 connection does not hold room for it.
+        Ok(true) => Box::pin(serve_h2(Rewound { seen, io }, settings, handler, drain)).await,
         Ok(false) => serve_h1_from(io, seen, settings, handler, drain).await,
         Err(reason) => ConnEnd::new(reason),
     }

@@ -298,7 +298,10 @@ impl<IO: Io> ClientConn<IO> {
     /// The response has ended. What is left of the upload is cancelled.
     fn complete(&self) {
         self.exchange.set(self.exchange.get() + 1);
-        let uploaded = self.upload.borrow_mut().take().is_none();
+        // Dropped when nothing is borrowed: a body may run code that comes back here.
+        let unfinished = self.upload.borrow_mut().take();
+        let uploaded = unfinished.is_none();
+        drop(unfinished);
         let reusable = {
             let state = &mut *self.state.borrow_mut();
             let reusable = uploaded && state.keep_alive && state.pipe.input.is_empty() && !state.pipe.eof;

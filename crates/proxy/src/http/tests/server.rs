@@ -339,3 +339,36 @@ async fn the_request_limit_closes_the_connection() {
     assert_eq!(statuses(&output), [200, 200]);
     assert_eq!(end.requests, 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_small() {
+    let (_client, server) = tokio::io::duplex(64);
+    let handler = Rc::new(async |_: Request<Body>| {
+        let large = [0u8; 4096];
+        tokio::task::yield_now().await;
+        Response::new(Body::full(large.to_vec()))
+    });
+    let serving = serve_auto(server, Rc::default(), handler, Drain::never());
+    let size = std::mem::size_of_val(&serving);
+    assert!(size <= 2048, "{size}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_closed_client_gets_its_response_when_that_is_allowed() {
+    locally(async {
+        for (allow_half_close, expected) in [(true, &[200u16] as &[u16]), (false, &[])] {
+            let settings = ServerSettings { allow_half_close, ..defaults() };
+            let slow = async |request: Request<Body>| {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                describe(request).await
+            };
+            let (mut client, _task, _trigger) = start(4096, settings, slow);
+            client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut output = String::new();
+            client.read_to_string(&mut output).await.unwrap();
+            assert_eq!(statuses(&output), expected);
+        }
+    })
+    .await;
+}
