@@ -237,3 +237,77 @@ async fn a_proxied_echo_carries_megabytes_both_ways_with_bounded_memory() {
     })
     .await;
 }
+
+/// Client, proxy, server: the offer, the 101 and the bytes behind it cross the proxy.
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_crosses_a_proxy() {
+    locally(async {
+        let (upstream, mut far) = client_on(4096);
+        let handler = async move |mut request: Request<Body>| {
+            hop::prepare_request(request.headers_mut(), true);
+            let mut response = upstream.send(request).await.unwrap();
+            let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            hop::prepare_response(response.headers_mut(), switching);
+            response
+        };
+        let (mut client, proxy, _trigger) = start(4096, ServerSettings::default(), handler);
+        let offer =
+            b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        client.write_all(offer).await.unwrap();
+        let forwarded = read_until(&mut far, "\r\n\r\n").await;
+        assert!(forwarded.contains("upgrade: websocket\r\n"), "{forwarded}");
+        assert!(forwarded.contains("connection: upgrade\r\n"), "{forwarded}");
+        far.write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello",
+        )
+        .await
+        .unwrap();
+        let answer = read_until(&mut client, "hello").await;
+        assert!(answer.starts_with("HTTP/1.1 101 ") && answer.contains("upgrade: websocket\r\n"), "{answer}");
+        client.write_all(b"ping").await.unwrap();
+        read_until(&mut far, "ping").await;
+        drop((client, far));
+        assert_eq!(proxy.await.unwrap().tunnelled.0, 4);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_request_becomes_a_tunnel() {
+    locally(async {
+        let (client, mut far) = client_on(4096);
+        let request = Request::builder().method("CONNECT").uri("b.test:443").header("host", "b.test:443");
+        let serving = async {
+            assert!(read_until(&mut far, "\r\n\r\n").await.starts_with("CONNECT b.test:443 HTTP/1.1\r\n"));
+            far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nraw").await.unwrap();
+        };
+        let (response, ()) = tokio::join!(client.send(request.body(Body::empty()).unwrap()), serving);
+        let upgraded = response.unwrap().into_body().into_upgraded().unwrap();
+        assert_eq!(upgraded.read_ahead, "raw");
+        assert!(!client.is_reusable());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_fails_is_told_apart_from_a_server_that_fails() {
+    struct Broken;
+    impl http_body::Body for Broken {
+        type Data = Bytes;
+        type Error = BodyError;
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            std::task::Poll::Ready(Some(Err(BodyError::Incomplete)))
+        }
+    }
+    impl BodyStream for Broken {}
+    locally(async {
+        let (client, _far) = client_on(4096);
+        let error = client.send(post("/", Body::boxed(Broken))).await.unwrap_err();
+        assert!(matches!(error.failure, SendFailure::RequestBody(BodyError::Incomplete)), "{error:?}");
+        assert_eq!(error.delivery, Delivery::NotSent);
+    })
+    .await;
+}

@@ -261,3 +261,36 @@ async fn requests_wait_while_the_peer_allows_no_more_streams() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_no_ping_is_given_up() {
+    locally(async {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        spawn_local(async move {
+            far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+            let mut sink = Vec::new();
+            let _ = far.read_to_end(&mut sink).await;
+        });
+        let ping = Some(Duration::from_secs(10));
+        let settings = ClientSettings { h2_ping: ping, ..ClientSettings::default() };
+        let (client, driver) = H2Client::handshake(near, Scheme::HTTP, &settings).await.unwrap();
+        let began = tokio::time::Instant::now();
+        assert!(driver.await.is_err());
+        assert_eq!(began.elapsed().as_secs(), 20);
+        assert!(!client.is_usable());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_pings_is_kept() {
+    locally(async {
+        let (io, _server, _trigger) = start(1 << 16, ServerSettings::default(), describe);
+        let settings = ClientSettings { h2_ping: Some(Duration::from_secs(10)), ..ClientSettings::default() };
+        let (client, driver) = H2Client::handshake(io, Scheme::HTTP, &settings).await.unwrap();
+        spawn_local(driver);
+        tokio::time::sleep(Duration::from_secs(95)).await;
+        assert_eq!(client.send(get("/")).await.unwrap().status(), 200);
+    })
+    .await;
+}
