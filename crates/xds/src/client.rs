@@ -147,6 +147,11 @@ impl ClientState {
         }
     }
 
+    /// The bounds it keeps.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// What the consumer holds, as far as it said.
     pub fn have(&self) -> &BTreeMap<ResourceKey, Version> {
         &self.have

@@ -1,3 +1,4 @@
 //! Tests of the crate from outside: the checked-in code and the protocol over real sockets.
 
 mod codegen;
+mod tcp;
