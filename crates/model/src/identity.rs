@@ -2,7 +2,7 @@
 //!
 //! Invariant: a [`SpiffeId`] that exists is valid and normalised; comparing two is comparing their text.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -161,6 +161,13 @@ impl fmt::Display for SpiffeId {
 impl fmt::Debug for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+impl Borrow<str> for TrustDomain {
+    /// So that a map by trust domain is asked with [`SpiffeId::trust_domain`]; order and hash are the text's.
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
