@@ -12,7 +12,7 @@ use rustls_pki_types::UnixTime;
 use crate::verify::VerifyError;
 
 /// A failed handshake. [`VerifyError`] tells more where the peer's certificate was the reason.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum HandshakeFailure {
     /// No TLS came back.
     #[error(
