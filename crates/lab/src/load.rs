@@ -17,6 +17,6 @@ mod run;
 mod tests;
 mod ticker;
 
-pub use plan::{Arrivals, LoadProtocol, Plan, Target};
+pub use plan::{Arrivals, Label, LoadProtocol, MakeRequest, Plan, Target};
 pub use record::{Failure, PhaseStats};
 pub use run::{Handle, Load, LoadError};
