@@ -1,0 +1,98 @@
+//! Scopes that requests ask for: subscribed to on first use, held for with a deadline, dropped when unused.
+//!
+//! Invariant: however many requests wait for one scope, it is asked for once; nobody waits longer than [`HOLD`].
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use leno_model::{Namespace, ServiceId, resource::scope_name};
+use leno_xds::{client::ScopeAnswer, transport::client::Subscriber};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// How long the first request to a service is held.
+pub(crate) const HOLD: Duration = Duration::from_secs(5);
+
+/// A scope that nobody used for this long is dropped.
+const UNUSED: Duration = Duration::from_secs(30 * 60);
+
+/// Asks for scopes on behalf of requests.
+pub(crate) struct Demand {
+    subscriber: Subscriber,
+    namespace: Namespace,
+    used: Mutex<HashMap<Arc<str>, Instant>>,
+}
+
+/// What became of a request for a scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Demanded {
+    /// It is in the tables, or will be with the next snapshot.
+    Loaded,
+    /// The control plane says that it does not exist (for this workload).
+    NotFound,
+    /// The control plane did not say in time.
+    Unanswered,
+}
+
+impl Demand {
+    /// For a workload of `namespace`.
+    pub(crate) fn new(subscriber: Subscriber, namespace: Namespace) -> Self {
+        Self { subscriber, namespace, used: Mutex::default() }
+    }
+
+    /// Has a scope loaded and waits for it.
+    pub(crate) async fn load(&self, service: &ServiceId) -> Demanded {
+        let scope: Arc<str> = scope_name(&self.namespace, service).into();
+        self.used.lock().insert(scope.clone(), Instant::now());
+        match self.subscriber.subscribe(scope, Instant::now() + HOLD).await {
+            Ok(ScopeAnswer::Loaded) => Demanded::Loaded,
+            Ok(ScopeAnswer::NotFound) => Demanded::NotFound,
+            Err(_) => Demanded::Unanswered,
+        }
+    }
+
+    /// Notes that a scope is in use. Called seldom, not for each request.
+    pub(crate) fn touch(&self, service: &ServiceId) {
+        let scope: Arc<str> = scope_name(&self.namespace, service).into();
+        self.used.lock().insert(scope, Instant::now());
+    }
+
+    /// Scopes in use, to be prefetched after a restart.
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        let mut scopes: Vec<String> = self.used.lock().keys().map(ToString::to_string).collect();
+        scopes.sort();
+        scopes
+    }
+
+    /// Prefetches scopes without waiting for them.
+    pub(crate) fn prefetch(self: &Arc<Self>, scopes: Vec<String>) {
+        for scope in scopes {
+            let scope: Arc<str> = scope.into();
+            self.used.lock().insert(scope.clone(), Instant::now());
+            let demand = self.clone();
+            tokio::spawn(async move {
+                let deadline = Instant::now() + Duration::from_secs(3600);
+                let _ = demand.subscriber.subscribe(scope, deadline).await;
+            });
+        }
+    }
+
+    /// Drops scopes that nobody uses.
+    pub(crate) fn sweep(&self) {
+        let now = Instant::now();
+        let mut dropped = Vec::new();
+        self.used.lock().retain(|scope, used| {
+            let keep = now.duration_since(*used) < UNUSED;
+            if !keep {
+                dropped.push(scope.clone());
+            }
+            keep
+        });
+        for scope in dropped {
+            self.subscriber.unsubscribe(scope);
+        }
+    }
+}

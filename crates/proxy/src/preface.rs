@@ -1,0 +1,144 @@
+//! What two proxies tell each other beside the application's bytes: names on the handshake, metadata once per
+//! connection, and headers on each hop (DESIGN: between two proxies; ADR 0004).
+//!
+//! Invariant: metadata is for telemetry and timers only, never for authorization; hop headers are believed only from a
+//! verified peer and are removed at every edge.
+
+use std::{io, sync::Arc, time::Duration};
+
+use http::HeaderMap;
+use leno_model::{Host, Millis, Port};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// ALPN: HTTP/1.1 inside.
+pub const ALPN_H1: &[u8] = b"leno-h1";
+/// ALPN: HTTP/2 inside.
+pub const ALPN_H2: &[u8] = b"leno-h2";
+/// ALPN: opaque bytes inside.
+pub const ALPN_TCP: &[u8] = b"leno-tcp";
+
+/// Milliseconds left until the caller gives up.
+pub const DEADLINE: &str = "x-leno-deadline";
+/// Microseconds that the server's proxy added, by step.
+pub const OVERHEAD: &str = "x-leno-overhead";
+/// On a response: the application never saw the request.
+pub const NOT_DELIVERED: &str = "x-leno-not-delivered";
+
+const HOP_HEADERS: [&str; 3] = [DEADLINE, OVERHEAD, NOT_DELIVERED];
+
+const MAGIC: [u8; 4] = *b"LENO";
+const MAX_PREFACE: usize = 4096;
+
+/// What a client's proxy says of itself, once per connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preface {
+    /// The caller's workload (the Deployment's name).
+    pub workload: Arc<str>,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Canonical service and revision.
+    pub canonical: (Arc<str>, Arc<str>),
+    /// `app` and `version` labels.
+    pub app: (Arc<str>, Arc<str>),
+    /// Its cluster.
+    pub cluster: Arc<str>,
+    /// Its region and zone.
+    pub place: (Arc<str>, Arc<str>),
+    /// It closes the connection itself after this long without use, so the server waits longer (PAINS P2).
+    pub idle: Millis,
+}
+
+impl Preface {
+    /// The bytes that open a connection.
+    pub fn encode(&self) -> Vec<u8> {
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        let length = u16::try_from(body.len().min(MAX_PREFACE)).unwrap_or(0);
+        let mut bytes = Vec::with_capacity(6 + body.len());
+        bytes.extend(MAGIC);
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(&body[..usize::from(length)]);
+        bytes
+    }
+
+    /// Reads it from a verified peer.
+    ///
+    /// # Errors
+    /// When the bytes are not a preface, or the stream fails.
+    pub async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<Self> {
+        let invalid = |message| io::Error::new(io::ErrorKind::InvalidData, message);
+        let mut head = [0_u8; 6];
+        stream.read_exact(&mut head).await?;
+        let length = usize::from(u16::from_be_bytes([head[4], head[5]]));
+        if head[..4] != MAGIC || length > MAX_PREFACE {
+            return Err(invalid("the peer's preface is malformed"));
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await?;
+        serde_json::from_slice(&body).map_err(|_| invalid("the peer's preface is malformed"))
+    }
+}
+
+/// The name on the handshake: `outbound_.PORT_._.HOST` (CONTRACTS section 7).
+pub fn sni(host: &Host, port: Port) -> String {
+    format!("outbound_.{port}_._.{host}")
+}
+
+/// Reads [`sni`] back, whatever subset it names.
+pub fn parse_sni(sni: &str) -> Option<(Port, &str)> {
+    let rest = sni.strip_prefix("outbound_.")?;
+    let (port, rest) = rest.split_once("_.")?;
+    let (_subset, host) = rest.split_once("_.")?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    (!host.is_empty()).then_some((port, host))
+}
+
+/// Removes what only a verified peer may say. Called at every edge.
+pub fn strip(headers: &mut HeaderMap) {
+    for name in HOP_HEADERS {
+        headers.remove(name);
+    }
+}
+
+/// How long the caller will still wait, as its proxy says.
+pub fn deadline(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(DEADLINE)?.to_str().ok()?;
+    value.parse().ok().map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn preface() -> Preface {
+        Preface {
+            workload: "reviews-v1".into(),
+            namespace: "default".into(),
+            canonical: ("reviews".into(), "v1".into()),
+            app: ("reviews".into(), "v1".into()),
+            cluster: "west".into(),
+            place: ("us-west-2".into(), "us-west-2a".into()),
+            idle: Millis(60_000),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_preface_survives_the_connection() {
+        let bytes = preface().encode();
+        assert_eq!(Preface::read(&mut bytes.as_slice()).await.unwrap(), preface());
+        for cut in 0..bytes.len() {
+            assert!(Preface::read(&mut &bytes[..cut]).await.is_err());
+        }
+    }
+
+    #[test]
+    fn a_handshake_name_tells_port_and_host() {
+        let name = sni(&"reviews.default.svc.cluster.local".into(), 9080);
+        assert_eq!(name, "outbound_.9080_._.reviews.default.svc.cluster.local");
+        assert_eq!(parse_sni(&name), Some((9080, "reviews.default.svc.cluster.local")));
+        assert_eq!(parse_sni("outbound_.80_.v1_.a.b"), Some((80, "a.b")));
+        for bad in ["", "outbound_.x_._.a", "outbound_.0_._.a", "outbound_.80_._.", "reviews"] {
+            assert_eq!(parse_sni(bad), None, "{bad}");
+        }
+    }
+}
