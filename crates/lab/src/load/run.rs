@@ -212,7 +212,11 @@ impl Shared {
     async fn exchange(&self, target: &Target, number: u64) -> (Outcome, Option<String>) {
         let http2 = target.protocol != LoadProtocol::Http1;
         let to = Endpoint { host: target.host.clone(), port: target.port, http2 };
-        let response = match self.client.send(&to, (target.request)(number)).await {
+        let mut sent = self.client.send(&to, (target.request)(number)).await;
+        if matches!(sent, Err(SendError::NotBegun(_))) {
+            sent = self.client.send(&to, (target.request)(number)).await;
+        }
+        let response = match sent {
             Ok(response) => response,
             Err(error) => return (Outcome::None(kind(&error), chain(&error)), None),
         };
@@ -255,6 +259,6 @@ fn kind(error: &SendError) -> &'static str {
     match error {
         SendError::Dial(DialError::NoSuchName { .. }) => "name",
         SendError::Dial(DialError::Connect { .. }) => "connect",
-        SendError::Broken(_) => "broken",
+        SendError::Broken(_) | SendError::NotBegun(_) => "broken",
     }
 }

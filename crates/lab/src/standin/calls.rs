@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use tonic::body::Body;
 
-use super::client::{Channel, Client, Endpoint};
+use super::client::{Channel, Client, Endpoint, SendError};
 use super::proto::{EchoRequest, EchoResponse, echo_client::EchoClient};
 use super::trace_headers::Carried;
 
@@ -206,10 +206,17 @@ impl Call<'_> {
             return failed("", "not a valid host");
         };
         let mut echo = EchoClient::new(Channel::new(client.clone(), to, authority));
-        let mut request = tonic::Request::new(EchoRequest::default());
-        carried.write(request.metadata_mut().as_mut());
-        request.set_timeout(self.deadline);
-        match echo.unary(request).await {
+        let request = || {
+            let mut request = tonic::Request::new(EchoRequest::default());
+            carried.write(request.metadata_mut().as_mut());
+            request.set_timeout(self.deadline);
+            request
+        };
+        let mut answer = echo.unary(request()).await;
+        if answer.as_ref().is_err_and(was_not_begun) {
+            answer = echo.unary(request()).await;
+        }
+        match answer {
             Ok(answer) => {
                 let EchoResponse { server, version, calls, .. } = answer.into_inner();
                 let calls = calls.into_iter().map(CallReport::from).collect();
@@ -224,6 +231,11 @@ impl Call<'_> {
             Err(status) => failed(&format!("grpc {}", i32::from(status.code())), status.message()),
         }
     }
+}
+
+fn was_not_begun(status: &tonic::Status) -> bool {
+    let cause = std::error::Error::source(status).and_then(|cause| cause.downcast_ref::<SendError>());
+    matches!(cause, Some(SendError::NotBegun(_)))
 }
 
 async fn tcp(client: &Client, to: &Endpoint) -> CallReport {

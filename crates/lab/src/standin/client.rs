@@ -42,6 +42,23 @@ pub enum SendError {
     /// The connection failed before the response began.
     #[error("no response")]
     Broken(#[source] hyper::Error),
+    /// An HTTP/2 server that is going away promises that it has not begun the request: it may be sent again.
+    #[error("not begun by a server that goes away")]
+    NotBegun(#[source] hyper::Error),
+}
+
+impl SendError {
+    fn broken(error: hyper::Error) -> Self {
+        // RFC 9113, 6.8 and 8.7: streams above the last of a GOAWAY, and REFUSED_STREAM, were not processed.
+        let not_begun = std::error::Error::source(&error)
+            .and_then(|cause| cause.downcast_ref::<h2::Error>())
+            .is_some_and(|h2| {
+                let reason = h2.reason();
+                (h2.is_go_away() && h2.is_remote() && reason == Some(h2::Reason::NO_ERROR))
+                    || (h2.is_reset() && h2.is_remote() && reason == Some(h2::Reason::REFUSED_STREAM))
+            });
+        if not_begun { Self::NotBegun(error) } else { Self::Broken(error) }
+    }
 }
 
 /// Connections to any number of endpoints; clones share them.
@@ -130,12 +147,12 @@ impl Client {
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     let keep = response.status() != http::StatusCode::SWITCHING_PROTOCOLS;
-                    let lease = keep.then(|| (slot, sender));
+                    let lease = keep.then_some((slot, sender));
                     return Ok(response.map(|body| ReplyBody::new(body, lease)));
                 }
                 Err(mut error) => match error.take_message().filter(|_| !fresh) {
                     Some(unsent) => request = unsent,
-                    None => return Err(SendError::Broken(error.into_error())),
+                    None => return Err(SendError::broken(error.into_error())),
                 },
             }
         }
@@ -154,7 +171,7 @@ impl Client {
                 Ok(response) => return Ok(response.map(|body| ReplyBody::new(body, None))),
                 Err(mut error) => match error.take_message().filter(|_| again) {
                     Some(unsent) => request = unsent,
-                    None => return Err(SendError::Broken(error.into_error())),
+                    None => return Err(SendError::broken(error.into_error())),
                 },
             }
             again = false;

@@ -267,6 +267,7 @@ async fn a_graceful_stop_loses_no_request() {
             }
             let response = match client.send(&endpoint(address, http2), asked).await {
                 Ok(response) => response,
+                Err(client::SendError::NotBegun(_)) => continue,
                 // After GOAWAY the next request needs a new connection, which is refused: it never began.
                 Err(client::SendError::Dial(_)) if answered > 0 => return answered,
                 Err(error) => panic!("lost after {answered}: {}", calls::chain(&error)),

@@ -15,7 +15,9 @@ fn checked_in_code_is_what_the_proto_says() {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     let checked_in = crate_dir.join("src/standin/gen");
     let fresh = tempfile::tempdir().unwrap();
-    generate(&crate_dir.join("../../proto"), fresh.path());
+    let descriptors = protox::compile([PROTO], [crate_dir.join("../../proto")]).unwrap();
+    fs::write(fresh.path().join("descriptors.bin"), descriptors.encode_to_vec()).unwrap();
+    tonic_prost_build::configure().out_dir(fresh.path()).compile_fds(descriptors).unwrap();
     for name in GENERATED {
         let wanted = fs::read(fresh.path().join(name)).unwrap();
         if std::env::var_os("LENO_REGENERATE").is_some() {
@@ -28,10 +30,4 @@ fn checked_in_code_is_what_the_proto_says() {
             file!()
         );
     }
-}
-
-fn generate(protos: &Path, out: &Path) {
-    let descriptors = protox::compile([PROTO], [protos]).unwrap();
-    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec()).unwrap();
-    tonic_prost_build::configure().out_dir(out).compile_fds(descriptors).unwrap();
 }
