@@ -101,15 +101,28 @@ pub(crate) struct Unresolved {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) at: Source,
+    /// Whether its share is zero.
+    pub(crate) idle: bool,
 }
 
-/// Resolves a backend of a Gateway API route; `route` is the route's kind, as a ReferenceGrant names it.
+/// Whether references to other namespaces need a ReferenceGrant.
+///
+/// Routes of a Gateway need one. Those of a Service do not: any client of the mesh may call the backend by itself
+/// (conformance test MeshConsumerRoute).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grants {
+    Needed,
+    NotNeeded,
+}
+
+/// Resolves a backend of a Gateway API route.
 pub(crate) fn gateway_api<S>(
     view: &View<'_>,
     object: &Object<S>,
     backend: &BackendRef,
+    grants: Grants,
 ) -> Result<BackendTarget, Unresolved> {
-    let wrong = |reason, message| Err(Unresolved { reason, message, at: backend.at.clone() });
+    let wrong = |reason, message| Err(Unresolved { reason, message, at: backend.at.clone(), idle: false });
     if !matches!(backend.group.as_str(), "" | "core") || backend.kind != "Service" {
         return wrong(
             "InvalidKind",
@@ -118,7 +131,7 @@ pub(crate) fn gateway_api<S>(
     }
     let namespace = backend.namespace.as_deref().unwrap_or(object.namespace());
     let to = Referent { group: "", kind: "Service", namespace, name: &backend.name };
-    if !is_granted(view, object, &to) {
+    if grants == Grants::Needed && !is_granted(view, object, &to) {
         let text = format!(
             "no ReferenceGrant in {namespace} lets {} refer to Service {}",
             object.reference(),

@@ -13,7 +13,7 @@ use leno_apis::{
 use leno_model::{HttpEntry, HttpMatch, HttpRoutes, Namespace, Origin, PathMatch, PortRoutes, Protocol};
 
 use crate::{
-    backends::Context,
+    backends::{Context, Grants},
     output::{age_order, origin},
     services::{Declared, Registered, RegisteredPort},
     view::View,
@@ -153,14 +153,14 @@ pub(crate) fn port_routes(
     if attached.is_empty() {
         return PortRoutes::default();
     }
-    PortRoutes { http: Some(table(context, &attached)), tcp: Vec::new() }
+    PortRoutes { http: Some(table(context, &attached, Grants::NotNeeded)), tcp: Vec::new() }
 }
 
 /// More is more specific (Gateway API: HTTPRouteRule.matches, GRPCRouteRule.matches).
 type Rank = (bool, usize, bool, usize, usize);
 
 /// One table of all rules of several routes, in order of precedence.
-pub(crate) fn table(context: Context<'_, '_>, routes: &[Route<'_>]) -> HttpRoutes {
+pub(crate) fn table(context: Context<'_, '_>, routes: &[Route<'_>], grants: Grants) -> HttpRoutes {
     let mut table = HttpRoutes::default();
     let mut ranked: Vec<(Rank, HttpEntry)> = Vec::new();
     for route in routes {
@@ -168,13 +168,13 @@ pub(crate) fn table(context: Context<'_, '_>, routes: &[Route<'_>]) -> HttpRoute
             Route::Http(object) => {
                 for rule in &object.spec.rules {
                     let matches = http_matches(object, rule);
-                    add(&mut table, &mut ranked, matches, || action::http(context, object, rule));
+                    add(&mut table, &mut ranked, matches, || action::http(context, object, rule, grants));
                 }
             }
             Route::Grpc(object) => {
                 for rule in &object.spec.rules {
                     let matches = grpc_matches(object, rule);
-                    add(&mut table, &mut ranked, matches, || action::grpc(context, object, rule));
+                    add(&mut table, &mut ranked, matches, || action::grpc(context, object, rule, grants));
                 }
             }
         }

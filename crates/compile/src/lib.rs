@@ -16,7 +16,7 @@
 //! | [`world`] | the objects, by key |
 //! | `view` | the index over them, and reads that are recorded |
 //! | [`settings`] | what a mesh and other clusters add to the objects |
-//! | `services`, `endpoints`, `destination_rule` | a service: index entry, destinations, endpoints |
+//! | `services`, `endpoints`, `destination_rule`, `backend_tls` | a service: index entry, destinations, endpoints |
 //! | `routes`, `virtual_service`, `http_route` | a service's routing tables |
 //! | `workloads`, `policies` | what a workload accepts |
 //! | `gateway` | gateways of both APIs |
@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backend_tls;
 mod backends;
 pub mod closure;
 pub mod codes;
@@ -58,3 +59,6 @@ pub use incremental::{Compiled, Compiler, Delta, compile};
 pub use settings::{MeshSettings, OutboundMode, RemoteCluster, RetryProfile};
 pub use status::{Condition, ListenerStatus, ObjectStatus, ParentName, ParentStatus};
 pub use world::{Change, ObjectKey, World};
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@ use leno_apis::{
 };
 
 use crate::{
-    backends::{self, GATEWAY_API},
+    backend_tls,
+    backends::{self, GATEWAY_API, Grants},
     codes, destination_rule,
     gateway::{attachment, serves_class},
     hosts,
@@ -33,10 +34,8 @@ pub(crate) fn compile(view: &View<'_>, key: &ObjectKey, out: &mut Output) {
             let condition = refused.map(|because| Condition::no("PartiallyRefused", because.message.clone()));
             out.status(key.clone()).say(ACCEPTED, condition.unwrap_or_else(|| Condition::yes("Accepted")));
         }
-        Some(AnyObject::GatewayClass(object)) => {
-            if serves_class(view, object.name()) {
-                out.status(key.clone()).say(ACCEPTED, Condition::yes("Accepted"));
-            }
+        Some(AnyObject::GatewayClass(object)) if serves_class(view, object.name()) => {
+            out.status(key.clone()).say(ACCEPTED, Condition::yes("Accepted"));
         }
         Some(AnyObject::HttpRoute(object)) => {
             let mut findings = Findings::default();
@@ -48,7 +47,7 @@ pub(crate) fn compile(view: &View<'_>, key: &ObjectKey, out: &mut Output) {
                         FilterAction::Mirror(mirror) => Some(&mirror.backend),
                         _ => None,
                     });
-                    mirrors.for_each(|backend| findings.backend(view, object, backend));
+                    mirrors.for_each(|backend| findings.backend(view, object, backend, 1));
                     findings.backends(view, object, &action.backends);
                 }
             }
@@ -76,7 +75,8 @@ pub(crate) fn compile(view: &View<'_>, key: &ObjectKey, out: &mut Output) {
             let hostnames = object.spec.hostnames.iter().map(|host| host.value.as_str()).collect();
             route(view, object, "TLSRoute", &object.spec.parent_refs, hostnames, findings, out);
         }
-        Some(object @ (AnyObject::ListenerSet(_) | AnyObject::BackendTlsPolicy(_))) => {
+        Some(AnyObject::BackendTlsPolicy(object)) => backend_tls::check(view, object, out),
+        Some(object @ AnyObject::ListenerSet(_)) => {
             let text = format!("{} is not acted on by this release", object.kind().info().name);
             out.report(
                 object,
@@ -175,7 +175,10 @@ fn peer_authentication(view: &View<'_>, object: &Object<PeerAuthentication>, out
 /// What is wrong with the rules of a route.
 #[derive(Default)]
 struct Findings {
+    /// References that do not resolve where grants are needed.
     unresolved: Vec<backends::Unresolved>,
+    /// Those of them that do not resolve at all.
+    anywhere: Vec<backends::Unresolved>,
     refused: Vec<(Source, String)>,
     /// Findings that the parser has already reported.
     known: Vec<String>,
@@ -199,15 +202,19 @@ impl Findings {
         self.known.extend(refusal.map(|because| because.message.clone()));
     }
 
-    fn backend<S>(&mut self, view: &View<'_>, object: &Object<S>, backend: &BackendRef) {
-        self.unresolved.extend(backends::gateway_api(view, object, backend).err());
+    fn backend<S>(&mut self, view: &View<'_>, object: &Object<S>, backend: &BackendRef, weight: u32) {
+        let known = (self.unresolved.len(), self.anywhere.len());
+        self.unresolved.extend(backends::gateway_api(view, object, backend, Grants::Needed).err());
+        self.anywhere.extend(backends::gateway_api(view, object, backend, Grants::NotNeeded).err());
+        let new = self.unresolved.iter_mut().skip(known.0).chain(self.anywhere.iter_mut().skip(known.1));
+        new.for_each(|problem| problem.idle = weight == 0);
     }
 
     fn backends<S>(&mut self, view: &View<'_>, object: &Object<S>, backends: &[HttpBackend]) {
         for backend in backends {
             match &backend.target {
                 Rule::Ok(target) => {
-                    self.backend(view, object, &target.backend);
+                    self.backend(view, object, &target.backend, backend.weight);
                     let unusable = target.filters.iter().find(|filter| {
                         !matches!(
                             filter.action,
@@ -233,7 +240,7 @@ fn stream_findings<S>(
         findings.action(rule.backends.refusal());
         for backend in rule.backends.ok().into_iter().flatten() {
             match &backend.target {
-                Rule::Ok(target) => findings.backend(view, object, target),
+                Rule::Ok(target) => findings.backend(view, object, target, backend.weight),
                 Rule::Refused(because) => findings.known.push(because.message.clone()),
             }
         }
@@ -251,14 +258,26 @@ fn route<S>(
     findings: Findings,
     out: &mut Output,
 ) {
-    for problem in &findings.unresolved {
-        let diagnostic =
-            Diagnostic::error(codes::UNRESOLVED_REFERENCE, problem.at.clone(), problem.message.clone());
+    // What matters is what the parents ask for; without any parent, the stricter of the two.
+    let mut readable = parents.iter().filter_map(Rule::ok).peekable();
+    let of_services_only = readable.peek().is_some() && readable.all(is_service);
+    for problem in if of_services_only { &findings.anywhere } else { &findings.unresolved } {
+        // A backend without a share harms nobody.
+        let write = if problem.idle { Diagnostic::warning } else { Diagnostic::error };
+        let diagnostic = write(codes::UNRESOLVED_REFERENCE, problem.at.clone(), problem.message.clone());
         out.report_on(object, diagnostic.refusing(Refused::Rule));
     }
     for (at, message) in &findings.refused {
         let diagnostic = Diagnostic::error(codes::INVALID_REGEX, at.clone(), message.clone());
         out.report_on(object, diagnostic.refusing(Refused::Rule));
+    }
+    if of_services_only && !hostnames.is_empty() {
+        // Gateway API: routes of a Service are for whoever addresses the Service, by whatever name.
+        let text = "`hostnames` do not count for routes of a Service: the rules hold for all its requests";
+        out.report_on(
+            object,
+            Diagnostic::info(codes::NOT_HONOURED, object.source.with_field("spec.hostnames"), text),
+        );
     }
     let candidate = attachment::Candidate { kind, namespace: object.namespace(), hostnames };
     for parent in parents.iter().filter_map(Rule::ok) {
@@ -270,7 +289,8 @@ fn route<S>(
         }
         let status = out.status(key_of(object));
         status.say_to(&name, ACCEPTED, accepted);
-        let resolved = match findings.unresolved.first() {
+        let unresolved = if is_service(parent) { &findings.anywhere } else { &findings.unresolved };
+        let resolved = match unresolved.first() {
             Some(problem) => Condition::no(problem.reason, problem.message.clone()),
             None => Condition::yes("ResolvedRefs"),
         };

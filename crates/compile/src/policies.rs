@@ -130,10 +130,12 @@ fn of_object(view: &View<'_>, policy: &Object<AuthorizationPolicy>, out: &mut Ou
         _ => PolicyAction::Deny,
     };
     let writer = Writer { view, policy };
-    let rules: Result<Vec<_>, Diagnostic> = match policy.spec.withheld() {
-        Some(because) => {
-            Err(Diagnostic::error(codes::POLICY_WITHHELD, because.at.clone(), because.message.clone()))
-        }
+    let rules: Result<Vec<_>, Box<Diagnostic>> = match policy.spec.withheld() {
+        Some(because) => Err(Box::new(Diagnostic::error(
+            codes::POLICY_WITHHELD,
+            because.at.clone(),
+            because.message.clone(),
+        ))),
         None => policy.spec.rules.iter().filter_map(|rule| rule.ok()).map(|rule| writer.rule(rule)).collect(),
     };
     match rules {
@@ -146,7 +148,7 @@ fn of_object(view: &View<'_>, policy: &Object<AuthorizationPolicy>, out: &mut Ou
                 format!("{}; the policy is withheld and denies whatever it selects", because.message);
             let text: Arc<str> = because.message.as_str().into();
             out.status(key).say(ACCEPTED, status::Condition::no("Withheld", because.message.clone()));
-            out.report_on(policy, because.refusing(leno_apis::Refused::Object));
+            out.report_on(policy, (*because).refusing(leno_apis::Refused::Object));
             out.resource(model(policy, action, Vec::new(), Some(text)));
         }
     }
@@ -175,19 +177,19 @@ struct Writer<'p, 'w> {
     policy: &'p Object<AuthorizationPolicy>,
 }
 
-fn withhold<T>(value: &Spanned<String>, message: String) -> Result<T, Diagnostic> {
-    Err(Diagnostic::error(codes::POLICY_WITHHELD, value.at.clone(), message))
+fn withhold<T>(value: &Spanned<String>, message: String) -> Result<T, Box<Diagnostic>> {
+    Err(Box::new(Diagnostic::error(codes::POLICY_WITHHELD, value.at.clone(), message)))
 }
 
 impl Writer<'_, '_> {
-    fn rule(&self, rule: &api::AuthorizationRule) -> Result<PolicyRule, Diagnostic> {
+    fn rule(&self, rule: &api::AuthorizationRule) -> Result<PolicyRule, Box<Diagnostic>> {
         let field =
             |suffix: String| origin(self.policy, &rule.at.with_field(&format!("{}.{suffix}", rule.at.field)));
         let sources = rule.from.iter().flatten().enumerate();
         let operations = rule.to.iter().flatten().enumerate();
         let empty = |what: &str| {
             let text = format!("an empty `{what}` would match everything");
-            Diagnostic::error(codes::POLICY_WITHHELD, rule.at.clone(), text)
+            Box::new(Diagnostic::error(codes::POLICY_WITHHELD, rule.at.clone(), text))
         };
         Ok(PolicyRule {
             from: sources
@@ -211,7 +213,7 @@ impl Writer<'_, '_> {
         })
     }
 
-    fn source(&self, source: &api::SourceMatch, origin: Origin) -> Result<Source, Diagnostic> {
+    fn source(&self, source: &api::SourceMatch, origin: Origin) -> Result<Source, Box<Diagnostic>> {
         if let Some(value) = source.request_principals.iter().chain(&source.not_request_principals).next() {
             return withhold(value, "this release does not verify tokens of end users".to_owned());
         }
@@ -271,9 +273,9 @@ impl Writer<'_, '_> {
         values.iter().map(full).collect()
     }
 
-    fn condition(&self, condition: &api::Condition) -> Result<Condition, Diagnostic> {
+    fn condition(&self, condition: &api::Condition) -> Result<Condition, Box<Diagnostic>> {
         let key = condition_key(&condition.key)?;
-        let values = |values: &api::Values| -> Result<Vec<ConditionValue>, Diagnostic> {
+        let values = |values: &api::Values| -> Result<Vec<ConditionValue>, Box<Diagnostic>> {
             match key {
                 ConditionKey::SourceIp | ConditionKey::RemoteIp | ConditionKey::DestinationIp => {
                     Ok(blocks(values)?.into_iter().map(ConditionValue::Ip).collect())
@@ -304,7 +306,7 @@ impl Writer<'_, '_> {
     }
 }
 
-fn condition_key(key: &Spanned<String>) -> Result<ConditionKey, Diagnostic> {
+fn condition_key(key: &Spanned<String>) -> Result<ConditionKey, Box<Diagnostic>> {
     if let Some(header) = key.strip_prefix("request.headers[").and_then(|rest| rest.strip_suffix(']')) {
         return Ok(ConditionKey::RequestHeader(header.to_ascii_lowercase().into()));
     }
@@ -322,7 +324,7 @@ fn condition_key(key: &Spanned<String>) -> Result<ConditionKey, Diagnostic> {
     })
 }
 
-fn operation_of(operation: &api::OperationMatch, origin: Origin) -> Result<Operation, Diagnostic> {
+fn operation_of(operation: &api::OperationMatch, origin: Origin) -> Result<Operation, Box<Diagnostic>> {
     let lower = |values: &api::Values| -> Vec<StringMatch> {
         values.iter().map(|value| string_match(&value.to_ascii_lowercase())).collect()
     };
@@ -356,11 +358,11 @@ fn string_match(text: &str) -> StringMatch {
     }
 }
 
-fn paths(values: &api::Values) -> Result<Vec<PathMatch>, Diagnostic> {
+fn paths(values: &api::Values) -> Result<Vec<PathMatch>, Box<Diagnostic>> {
     values.iter().map(path).collect()
 }
 
-fn path(value: &Spanned<String>) -> Result<PathMatch, Diagnostic> {
+fn path(value: &Spanned<String>) -> Result<PathMatch, Box<Diagnostic>> {
     if value.contains(['{', '}']) {
         let whole = |segment: &str| matches!(segment, "{*}" | "{**}") || !segment.contains(['{', '}', '*']);
         let mut segments = value.split('/');
@@ -381,7 +383,7 @@ fn path(value: &Spanned<String>) -> Result<PathMatch, Diagnostic> {
     })
 }
 
-fn ports(values: &api::Values) -> Result<Vec<Port>, Diagnostic> {
+fn ports(values: &api::Values) -> Result<Vec<Port>, Box<Diagnostic>> {
     let port = |value: &Spanned<String>| match value.parse::<Port>() {
         Ok(port) if port > 0 => Ok(port),
         _ => withhold(value, format!("{:?} is not a port", value.value)),
@@ -389,7 +391,7 @@ fn ports(values: &api::Values) -> Result<Vec<Port>, Diagnostic> {
     values.iter().map(port).collect()
 }
 
-fn blocks(values: &api::Values) -> Result<Vec<IpBlock>, Diagnostic> {
+fn blocks(values: &api::Values) -> Result<Vec<IpBlock>, Box<Diagnostic>> {
     let block = |value: &Spanned<String>| {
         let address = || value.parse::<std::net::IpAddr>().ok().map(Into::into);
         match value.parse::<ipnet::IpNet>().ok().or_else(address) {

@@ -21,7 +21,7 @@ use leno_model::{
 
 use super::{append, attachment, emit, has_certificate, secret_id, sort_listeners};
 use crate::{
-    backends::{self, Context, Referent},
+    backends::{self, Context, Grants, Referent},
     codes,
     http_route::{self, Route},
     output::{Output, key_of, origin},
@@ -233,8 +233,10 @@ impl Builder<'_, '_> {
             }
         }
         let context = self.context(*given.port);
-        let tables: Vec<(&HostPattern, HttpRoutes)> =
-            by_host.iter().map(|(host, routes)| (host, http_route::table(context, routes))).collect();
+        let tables: Vec<(&HostPattern, HttpRoutes)> = by_host
+            .iter()
+            .map(|(host, routes)| (host, http_route::table(context, routes, Grants::Needed)))
+            .collect();
         let mut found = Vec::new();
         for (host, own) in &tables {
             let mut wider: Vec<_> = tables
@@ -325,7 +327,7 @@ impl Builder<'_, '_> {
                         share(backend.weight, unresolved(&because.message), &because.at)
                     }
                     Rule::Ok(found) => {
-                        let target = backends::gateway_api(self.view, route, found);
+                        let target = backends::gateway_api(self.view, route, found, Grants::Needed);
                         share(
                             backend.weight,
                             target.unwrap_or_else(|wrong| unresolved(&wrong.message)),

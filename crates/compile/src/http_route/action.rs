@@ -17,7 +17,7 @@ use leno_model::{
 };
 
 use crate::{
-    backends::{self, Context},
+    backends::{self, Context, Grants},
     output::origin,
     virtual_service::action::default_retry,
 };
@@ -28,8 +28,13 @@ const HTTP_FAILURE: u16 = 500;
 const GRPC_FAILURE: u16 = 503;
 
 /// A rule of an HTTPRoute.
-pub(crate) fn http(context: Context<'_, '_>, object: &Object<HttpRoute>, rule: &api::HttpRule) -> HttpRule {
-    let writer = Writer { context, object, failure: HTTP_FAILURE };
+pub(crate) fn http(
+    context: Context<'_, '_>,
+    object: &Object<HttpRoute>,
+    rule: &api::HttpRule,
+    grants: Grants,
+) -> HttpRule {
+    let writer = Writer { context, object, failure: HTTP_FAILURE, grants };
     let name = rule.name.as_deref().unwrap_or("");
     match &rule.action {
         Rule::Ok(given) => {
@@ -49,8 +54,9 @@ pub(crate) fn grpc(
     context: Context<'_, '_>,
     object: &Object<GrpcRoute>,
     rule: &grpc_route::GrpcRule,
+    grants: Grants,
 ) -> HttpRule {
-    let writer = Writer { context, object, failure: GRPC_FAILURE };
+    let writer = Writer { context, object, failure: GRPC_FAILURE, grants };
     let name = rule.name.as_deref().unwrap_or("");
     match &rule.action {
         Rule::Ok(given) => writer.rule(name, origin(object, &rule.at), &given.filters, &given.backends, None),
@@ -62,6 +68,7 @@ struct Writer<'c, 'w, S> {
     context: Context<'c, 'w>,
     object: &'c Object<S>,
     failure: u16,
+    grants: Grants,
 }
 
 impl<S> Writer<'_, '_, S> {
@@ -109,7 +116,8 @@ impl<S> Writer<'_, '_, S> {
                 }
                 FilterAction::Mirror(given) => {
                     // A mirror that does not resolve has nowhere to go; the route's status says so.
-                    if let Ok(target) = backends::gateway_api(self.context.view, self.object, &given.backend)
+                    if let Ok(target) =
+                        backends::gateway_api(self.context.view, self.object, &given.backend, self.grants)
                     {
                         let origin = crate::output::origin(self.object, &given.backend.at);
                         let share = Percent::from_percent(given.percentage);
@@ -155,9 +163,12 @@ impl<S> Writer<'_, '_, S> {
     }
 
     fn target(&self, given: &BackendRef) -> BackendTarget {
-        backends::gateway_api(self.context.view, self.object, given).unwrap_or_else(|unresolved| {
-            BackendTarget::Unresolved { status: self.failure, reason: unresolved.message.as_str().into() }
-        })
+        backends::gateway_api(self.context.view, self.object, given, self.grants).unwrap_or_else(
+            |unresolved| BackendTarget::Unresolved {
+                status: self.failure,
+                reason: unresolved.message.as_str().into(),
+            },
+        )
     }
 }
 

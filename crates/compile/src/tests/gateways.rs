@@ -1,0 +1,179 @@
+//! Gateways of both APIs.
+
+use leno_model::{GatewayProtocol, HostPattern};
+
+use super::*;
+use crate::{
+    ObjectKey,
+    status::{ACCEPTED, CONFLICTED, RESOLVED_REFS},
+};
+
+fn gateway(compiled: &Compiled, namespace: &str, name: &str) -> Arc<leno_model::Gateway> {
+    match &compiled.resources[&ResourceKey::gateway(&WorkloadId::new(namespace, name))] {
+        Resource::Gateway(found) => found.clone(),
+        _ => unreachable!(),
+    }
+}
+
+const EDGE: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: web}
+spec:
+  gatewayClassName: leno
+  listeners:
+  - {name: http, port: 80, protocol: HTTP, hostname: '*.example.com', allowedRoutes: {namespaces: {from: All}}}
+  - {name: again, port: 80, protocol: HTTP, hostname: '*.example.com'}
+  - {name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: cart, namespace: shop}
+spec:
+  parentRefs: [{name: edge, namespace: web, sectionName: http}]
+  hostnames: [cart.example.com, cart.elsewhere.org]
+  rules: [{backendRefs: [{name: cart, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: any, namespace: shop}
+spec:
+  parentRefs: [{name: edge, namespace: web, sectionName: http}]
+  rules: [{matches: [{path: {value: /any}}], backendRefs: [{name: cart, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: lost, namespace: shop}
+spec:
+  parentRefs: [{name: edge, namespace: web, sectionName: https}]
+  rules: [{backendRefs: [{name: cart, port: 80}]}]
+";
+
+#[test]
+fn routes_attach_where_listener_namespace_and_host_allow() {
+    let compiled = compiled(&(application("shop", "cart") + EDGE));
+    let edge = gateway(&compiled, "web", "edge");
+    assert_eq!(edge.identity.as_str(), "spiffe://cluster.local/ns/web/sa/edge-leno");
+    let [http, https] = edge.listeners.as_slice() else { panic!("{edge:?}") };
+    let hosts: Vec<_> = http.routes.iter().map(|routes| routes.host.to_string()).collect();
+    assert_eq!(hosts, ["cart.example.com", "*.example.com"]);
+    // Behind the rules of the host itself come those of the wildcard.
+    assert_eq!(http.routes[0].routes.entries.len(), 2);
+    assert_eq!(http.routes[1].routes.entries.len(), 1);
+    assert!(https.routes.is_empty());
+    let status = |name: &str| compiled.statuses[&ObjectKey::new(Kind::HttpRoute, "shop", name)].clone();
+    assert!(status("cart").parents.values().next().unwrap().conditions[ACCEPTED].status);
+    let lost = status("lost").parents.values().next().unwrap().conditions[ACCEPTED].clone();
+    assert_eq!((lost.status, lost.reason), (false, "NotAllowedByListeners"));
+    let listeners = compiled.statuses[&ObjectKey::new(Kind::Gateway, "web", "edge")].listeners.clone();
+    assert_eq!(listeners["http"].attached_routes, 2);
+    assert!(listeners["again"].conditions[CONFLICTED].status);
+    assert_eq!(listeners["https"].conditions[RESOLVED_REFS].reason, "InvalidCertificateRef");
+    assert_eq!(compiled.gateways()[0].ports, [80, 443]);
+}
+
+#[test]
+fn a_certificate_goes_to_the_gateway_that_names_it_only() {
+    let secret = "---
+apiVersion: v1
+kind: Secret
+metadata: {name: cert, namespace: web}
+stringData: {tls.crt: '-----BEGIN CERTIFICATE-----', tls.key: '-----BEGIN PRIVATE KEY-----'}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: unused, namespace: web}
+stringData: {tls.crt: '-----BEGIN CERTIFICATE-----', tls.key: '-----BEGIN PRIVATE KEY-----'}
+";
+    let compiled = compiled(&(application("shop", "cart") + EDGE + secret));
+    let own = compiled.own(&WorkloadId::new("web", "edge")).unwrap();
+    assert!(own.contains(&ResourceKey::secret("web/cert")));
+    assert!(own.contains(&ResourceKey::endpoints(&service("shop", "cart"))));
+    assert!(
+        !compiled.own(&WorkloadId::new("shop", "cart-0")).unwrap().contains(&ResourceKey::secret("web/cert"))
+    );
+    assert!(!compiled.resources.contains_key(&ResourceKey::secret("web/unused")));
+    let edge = gateway(&compiled, "web", "edge");
+    let GatewayProtocol::Https(tls) = &edge.listeners[1].protocol else { panic!("{edge:?}") };
+    assert_eq!(*tls.certificates, ["web/cert".into()]);
+}
+
+const INGRESS: &str = "---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*.example.com'], tls: {httpsRedirect: true}}
+  - {port: {number: 15443, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: cart, namespace: shop}
+spec:
+  hosts: [cart.example.com, cart.elsewhere.org]
+  gateways: [edge]
+  http: [{route: [{destination: {host: cart}}]}]
+";
+
+#[test]
+fn gateways_of_istio_that_no_pod_serves_get_a_workload_of_their_own() {
+    let compiled = compiled(&(application("shop", "cart") + INGRESS));
+    let [summary] = compiled.gateways() else { panic!("{:?}", compiled.gateways()) };
+    assert_eq!((summary.id.to_string().as_str(), summary.has_pod), ("istio-system/ingressgateway", false));
+    assert_eq!(
+        summary.identity.as_str(),
+        "spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account"
+    );
+    let edge = gateway(&compiled, "istio-system", "ingressgateway");
+    let [http, east_west] = edge.listeners.as_slice() else { panic!("{edge:?}") };
+    assert!(http.https_redirect);
+    assert_eq!(http.routes[0].host, HostPattern::parse("cart.example.com"));
+    assert_eq!(http.routes.len(), 1);
+    assert_eq!(east_west.protocol, GatewayProtocol::MeshPassthrough);
+    // Bound to the gateway alone, it says nothing about the mesh.
+    assert!(routes(&compiled, &service("shop", "cart"), None).is_none());
+}
+
+#[test]
+fn gateways_of_istio_are_served_by_the_pods_that_they_select() {
+    let pods = application("shop", "ingress")
+        .replace("labels: {app: ingress, version: v1}", "labels: {istio: ingressgateway}");
+    let compiled = compiled(&(application("shop", "cart") + &pods + INGRESS));
+    let [summary] = compiled.gateways() else { panic!("{:?}", compiled.gateways()) };
+    assert_eq!((summary.id.to_string().as_str(), summary.has_pod), ("shop/ingress-0", true));
+    assert_eq!(gateway(&compiled, "shop", "ingress-0").listeners.len(), 2);
+}
+
+#[test]
+fn a_route_of_a_gateway_needs_a_grant_for_a_backend_elsewhere() {
+    let route = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: web}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{backendRefs: [{name: cart, namespace: shop, port: 80}]}]
+";
+    let grant = "---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: g, namespace: shop}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: web}]
+  to: [{group: '', kind: Service}]
+";
+    let forwards_to = |yaml: String| {
+        let compiled = compiled(&yaml);
+        let status = &compiled.statuses[&ObjectKey::new(Kind::HttpRoute, "web", "r")];
+        let resolved = status.parents.values().next().unwrap().conditions[RESOLVED_REFS].reason;
+        let edge = gateway(&compiled, "web", "edge");
+        (forwards(&edge.listeners[0].routes.last().unwrap().routes.rules[0]), resolved)
+    };
+    let yaml = application("shop", "cart")
+        + EDGE.split("---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute").next().unwrap()
+        + route;
+    assert_eq!(forwards_to(yaml.clone()), (vec!["500 1".to_owned()], "RefNotPermitted"));
+    assert_eq!(forwards_to(yaml + grant), (vec!["cart:80 1".to_owned()], "ResolvedRefs"));
+}
