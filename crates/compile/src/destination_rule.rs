@@ -10,10 +10,10 @@ use leno_apis::{
     Diagnostic, Object, Rule,
     istio::{DestinationRule, destination_rule as api},
 };
-use leno_model::{Destination, EndpointSet, Exposure, Namespace, Subset, TrafficPolicy};
+use leno_model::{ClientTls, Destination, EndpointSet, Exposure, Namespace, Subset, TrafficPolicy};
 
 use crate::{
-    codes, endpoints, hosts,
+    backend_tls, codes, endpoints, hosts,
     output::{Output, age_order, key_of, origin},
     pods,
     services::{self, Registered},
@@ -98,9 +98,10 @@ pub(crate) fn destination(
     let settings = view.settings;
     let default = traffic_policy::default(settings);
     let top = rules.iter().find_map(|rule| written_policy(rule));
-    let policy =
+    let mut policy =
         top.map_or_else(|| default.clone(), |top| traffic_policy::over(settings, &default, &top.settings));
-    let port_policies = top.map(|top| traffic_policy::by_port(settings, &top.ports)).unwrap_or_default();
+    let mut port_policies = top.map(|top| traffic_policy::by_port(settings, &top.ports)).unwrap_or_default();
+    ask_for_tls(view, service, &mut policy, &mut port_policies);
     let mut subsets: BTreeMap<&str, (&RuleObject, &api::Subset)> = BTreeMap::new();
     for rule in &rules {
         for subset in rule.spec.subsets.iter().filter_map(Rule::ok) {
@@ -124,6 +125,31 @@ pub(crate) fn destination(
         origin: rules.first().map_or_else(|| service.origin(), |rule| origin(*rule, &rule.source)),
         policy,
         port_policies,
+    }
+}
+
+/// Lays what BackendTLSPolicies ask for under what the rule says about TLS.
+fn ask_for_tls(
+    view: &View<'_>,
+    service: &Registered<'_>,
+    policy: &mut TrafficPolicy,
+    port_policies: &mut BTreeMap<u16, TrafficPolicy>,
+) {
+    let asked = backend_tls::of_service(view, service);
+    for (port, tls) in &asked {
+        if let Some(port) = port {
+            let of_port = port_policies.entry(*port).or_insert_with(|| policy.clone());
+            if of_port.tls == ClientTls::Auto {
+                of_port.tls = tls.clone();
+            }
+        }
+    }
+    if let Some((_, tls)) = asked.iter().find(|(port, _)| port.is_none()) {
+        for policy in std::iter::once(policy).chain(port_policies.values_mut()) {
+            if policy.tls == ClientTls::Auto {
+                policy.tls = tls.clone();
+            }
+        }
     }
 }
 

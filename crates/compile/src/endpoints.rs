@@ -153,7 +153,7 @@ fn of_slice(
         let tcp = slice.spec.ports.iter().filter(|port| port.protocol == k8s::Protocol::Tcp);
         let pairs = tcp.flat_map(|port| {
             let of_service = service.ports.iter().filter(|known| *known.name == *port.name);
-            of_service.filter_map(|known| Some((known.port, port.port.unwrap_or(known.port))))
+            of_service.map(|known| (known.port, port.port.unwrap_or(known.port)))
         });
         let known: BTreeMap<Port, Port> = pairs.collect();
         match pod {

@@ -80,7 +80,7 @@ fn emit(
 /// Most specific hosts first, so that the first that matches is the right one; of equals the earlier.
 fn sort_listeners(listeners: &mut [Listener]) {
     for listener in listeners.iter_mut() {
-        listener.routes.sort_by(|a, b| b.host.specificity().cmp(&a.host.specificity()));
+        listener.routes.sort_by_key(|routes| std::cmp::Reverse(routes.host.specificity()));
     }
 }
 

@@ -108,6 +108,18 @@ kind: AuthorizationPolicy
 metadata: {{name: p, namespace: {namespace}}}
 spec: {{selector: {{matchLabels: {{app: x}}}}, rules: [{{from: [{{source: {{namespaces: [b]}}}}]}}]}}
 ---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {{name: t, namespace: {namespace}}}
+spec: {{targetRefs: [{{group: '', kind: Service, name: y}}], validation: {{hostname: y, wellKnownCACertificates: System}}}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: y-1, namespace: {namespace}, labels: {{kubernetes.io/service-name: y}}}}
+addressType: IPv4
+ports: [{{name: http, port: 8081}}]
+endpoints: [{{addresses: [10.0.0.9], targetRef: {{kind: Pod, name: y-0, namespace: {namespace}}}}}]
+---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {{name: e, namespace: {namespace}}}
@@ -194,4 +206,17 @@ fn a_change_of_one_pod_recomputes_only_what_reads_it() {
     let delta = compiler.update(&[Change::put(Arc::new(AnyObject::Pod(changed)))]);
     assert!(delta.recomputed <= 4, "{}", delta.recomputed);
     assert_eq!(delta.changed.len(), 1, "{:?}", delta.changed.keys());
+}
+
+#[test]
+fn two_hundred_services_compile_and_one_route_s_change_costs_a_few_units() {
+    let mut yaml: String =
+        (0..200).map(|nth| application(&format!("n{}", nth % 10), &format!("s{nth}"))).collect();
+    yaml.push_str(&rules("a"));
+    yaml.push_str(&mesh_wide());
+    let all = objects(&yaml);
+    let route = all.iter().find(|object| object.kind() == Kind::HttpRoute).unwrap().clone();
+    let mut compiler = Compiler::new(World::of(all), MeshSettings::default(), Vec::new());
+    let delta = compiler.update(&[Change::delete(ObjectKey::of(&route))]);
+    assert!(delta.recomputed <= 6, "{}", delta.recomputed);
 }

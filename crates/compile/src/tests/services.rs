@@ -1,6 +1,6 @@
 //! Services, endpoints and workloads.
 
-use leno_model::{EndpointState, Exposure, MtlsMode, Protocol, Tunnel};
+use leno_model::{ClientTls, EndpointState, Exposure, MtlsMode, Protocol, Tunnel};
 
 use super::*;
 use crate::{ExportedService, RemoteCluster};
@@ -168,11 +168,32 @@ fn endpoints_of_another_network_are_reached_through_its_gateway() {
     // What another cluster told us is not told on.
     assert_eq!(compiled.exports[0].endpoints.len(), 1);
     // A service that only another cluster has is a service here.
-    let only_there = compile(&World::default(), &MeshSettings::default(), &[remote.clone()]);
+    let only_there = compile(&World::default(), &MeshSettings::default(), std::slice::from_ref(&remote));
     assert!(only_there.closure(&"web".into(), &service("shop", "cart")).is_some());
     let mut compiler = crate::Compiler::new(World::default(), MeshSettings::default(), Vec::new());
     compiler.update_remotes(vec![remote]);
     assert_eq!(compiler.compiled(), &only_there);
     compiler.update_remotes(Vec::new());
     assert_eq!(compiler.compiled(), &Compiled::default());
+}
+
+#[test]
+fn a_backend_tls_policy_that_cannot_be_honoured_still_asks_for_tls() {
+    let yaml = application("shop", "cart")
+        + "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: p, namespace: shop}
+spec:
+  targetRefs: [{group: '', kind: Service, name: cart}]
+  validation: {hostname: cart.example.com, wellKnownCACertificates: System}
+";
+    let tls = |yaml: &str| {
+        let compiled = compile(&World::of(partly_refused(yaml)), &MeshSettings::default(), &[]);
+        destination(&compiled, &service("shop", "cart"), None).policy.tls.clone()
+    };
+    let simple =
+        |sni: &str| ClientTls::Simple { sni: sni.into(), subject_alt_names: vec![], insecure: false };
+    assert_eq!(tls(&yaml), simple("cart.example.com"));
+    assert_eq!(tls(&yaml.replace("System", "Mine")), simple("refused.invalid"));
 }
