@@ -18,7 +18,7 @@ use leno_apis::{
     k8s::{self, Pod, ServiceType},
 };
 use leno_model::{
-    Endpoint, EndpointSet, EndpointState, Locality, Port, SpiffeId, Tunnel, Weight, WorkloadId,
+    Endpoint, EndpointSet, EndpointState, Locality, MtlsMode, Port, SpiffeId, Tunnel, Weight, WorkloadId,
 };
 
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     services::{Declared, Registered},
     settings::RemoteCluster,
     view::View,
+    workloads::Demand,
 };
 
 /// All endpoints of a service, of all clusters.
@@ -109,12 +110,24 @@ fn of_service(view: &View<'_>, service: &Registered<'_>, object: &Object<k8s::Se
     live.filter_map(|pod| {
         let mut endpoint = of_pod(view, pod)?;
         endpoint.ports = ports_of_pod(object, pod);
+        obey_mtls_mode(view, pod, &mut endpoint);
         if object.spec.publish_not_ready_addresses && endpoint.state == EndpointState::NotReady {
             endpoint.state = EndpointState::Ready;
         }
         Some(endpoint)
     })
     .collect()
+}
+
+/// Istio's auto mTLS: a workload whose ports all take plaintext only is called in plaintext.
+fn obey_mtls_mode(view: &View<'_>, pod: &Object<Pod>, endpoint: &mut Endpoint) {
+    if endpoint.tunnel != Tunnel::Mesh || endpoint.ports.is_empty() {
+        return;
+    }
+    let demand = Demand::of(view, pod.namespace(), &pod.metadata.labels);
+    if endpoint.ports.values().all(|port| demand.mode(Some(*port)).0 == MtlsMode::Disable) {
+        endpoint.tunnel = Tunnel::Plain;
+    }
 }
 
 /// Service port -> port of this pod.
@@ -171,6 +184,9 @@ fn of_slice(
         });
         endpoint.address = address;
         endpoint.ports = ports_at(pod);
+        if let Some(pod) = pod {
+            obey_mtls_mode(view, pod, &mut endpoint);
+        }
         endpoint.state = match endpoint.state {
             EndpointState::Draining => EndpointState::Draining,
             _ if found.terminating => EndpointState::Draining,

@@ -59,6 +59,12 @@ pub struct Delta {
     pub removed: BTreeSet<ResourceKey>,
     /// Statuses that changed; `None` when there is nothing to say about the object any more.
     pub statuses: BTreeMap<ObjectKey, Option<ObjectStatus>>,
+    /// Whether [`Compiled::diagnostics`] may have changed.
+    pub diagnostics: bool,
+    /// Whether [`Compiled::exports`] changed.
+    pub exports: bool,
+    /// Whether [`Compiled::gateways`] changed.
+    pub gateways: bool,
     /// How many units were recomputed: the cost of the batch.
     pub recomputed: usize,
 }
@@ -193,7 +199,6 @@ impl Compiler {
     fn recompute(&mut self, units: BTreeSet<Unit>) -> Delta {
         let mut delta = Delta { recomputed: units.len(), ..Delta::default() };
         let mut statuses = BTreeSet::new();
-        let (mut diagnostics, mut exports, mut gateways) = (false, false, false);
         // All old resources go before any new one comes: a resource may move from one unit to another.
         let mut before = BTreeMap::new();
         let mut after = BTreeMap::new();
@@ -201,9 +206,12 @@ impl Compiler {
             let (output, reads) = self.run(&unit);
             let old = self.replace(&unit, &output, reads);
             statuses.extend(old.statuses.keys().chain(output.statuses.keys()).cloned());
-            diagnostics |= old.diagnostics != output.diagnostics;
-            exports |= old.export != output.export;
-            gateways |= old.gateway != output.gateway;
+            delta.diagnostics |= old.diagnostics != output.diagnostics;
+            if old.export != output.export {
+                delta.exports = true;
+                self.replace_export(old.export.as_ref(), output.export.clone());
+            }
+            delta.gateways |= old.gateway != output.gateway;
             before.extend(old.resources);
             after.extend(output.resources);
         }
@@ -218,14 +226,10 @@ impl Compiler {
             delta.removed.insert(key);
         }
         self.merge_statuses(statuses, &mut delta);
-        if diagnostics {
+        if delta.diagnostics {
             self.compiled.diagnostics = self.all_diagnostics();
         }
-        if exports {
-            self.compiled.exports =
-                self.outputs.values().filter_map(|output| output.export.clone()).collect();
-        }
-        if gateways {
+        if delta.gateways {
             self.compiled.gateways =
                 self.outputs.values().filter_map(|output| output.gateway.clone()).collect();
             self.compiled.gateways.sort_by(|a, b| a.id.cmp(&b.id));
@@ -300,6 +304,23 @@ impl Compiler {
         (out, view.into_reads())
     }
 
+    /// Keeps the exports in the order of their services.
+    fn replace_export(&mut self, old: Option<&ExportedService>, new: Option<ExportedService>) {
+        let exports = &mut self.compiled.exports;
+        let place = |exports: &[ExportedService], service: &ServiceId| {
+            exports.binary_search_by(|known| known.service.cmp(service))
+        };
+        if let Some(old) = old
+            && let Ok(index) = place(exports, &old.service)
+        {
+            exports.remove(index);
+        }
+        if let Some(new) = new {
+            let (Ok(index) | Err(index)) = place(exports, &new.service);
+            exports.insert(index, new);
+        }
+    }
+
     fn merge_statuses(&mut self, keys: BTreeSet<ObjectKey>, delta: &mut Delta) {
         if keys.is_empty() {
             return;
@@ -362,8 +383,9 @@ fn units_of(object: &AnyObject) -> Vec<Unit> {
         AnyObject::Secret(_) => units.push(Unit::Secret(key)),
         AnyObject::AuthorizationPolicy(_) => units.push(Unit::Policy(key)),
         AnyObject::Refused(refused) if refused.kind == Kind::AuthorizationPolicy => {
-            units.push(Unit::Policy(key))
+            units.push(Unit::Policy(key));
         }
+        AnyObject::Refused(_) => units.push(Unit::Object(key)),
         AnyObject::Gateway(gateway) => {
             units.push(Unit::Gateway(WorkloadId::new(gateway.namespace(), gateway.name())));
         }

@@ -76,6 +76,11 @@ pub(crate) fn compile(view: &View<'_>, key: &ObjectKey, out: &mut Output) {
             route(view, object, "TLSRoute", &object.spec.parent_refs, hostnames, findings, out);
         }
         Some(AnyObject::BackendTlsPolicy(object)) => backend_tls::check(view, object, out),
+        Some(AnyObject::Refused(object)) => {
+            // The parser has already reported it.
+            let because = Condition::no("Refused", object.spec.because.message.clone());
+            out.status(key.clone()).say(ACCEPTED, because);
+        }
         Some(object @ AnyObject::ListenerSet(_)) => {
             let text = format!("{} is not acted on by this release", object.kind().info().name);
             out.report(

@@ -34,6 +34,8 @@ pub(crate) enum Class {
     InNamespace(Kind, Arc<str>),
     /// Pods of a namespace with a label.
     Labelled(Arc<str>, Arc<str>, Arc<str>),
+    /// Pods of all namespaces with a label.
+    LabelledAnywhere(Arc<str>, Arc<str>),
     /// EndpointSlices of a service.
     SlicesOf(Arc<str>, Arc<str>),
     /// Services and ServiceEntries with a host.
@@ -69,11 +71,9 @@ pub(crate) fn classes_of(object: &AnyObject) -> BTreeSet<Class> {
     match object {
         AnyObject::Pod(_) => {
             for (key, value) in &metadata.labels {
-                classes.insert(Class::Labelled(
-                    namespace.clone(),
-                    key.as_str().into(),
-                    value.as_str().into(),
-                ));
+                let (key, value): (Arc<str>, Arc<str>) = (key.as_str().into(), value.as_str().into());
+                classes.insert(Class::LabelledAnywhere(key.clone(), value.clone()));
+                classes.insert(Class::Labelled(namespace.clone(), key, value));
             }
         }
         AnyObject::EndpointSlice(_) => {
@@ -325,7 +325,11 @@ impl<'w> View<'w> {
 
     /// The pods of all namespaces with all labels of a selector.
     pub(crate) fn pods_anywhere(&self, selector: &BTreeMap<String, String>) -> Vec<&'w Object<k8s::Pod>> {
-        let pods = self.of(Class::Kind(Kind::Pod)).filter_map(|object| match object {
+        let class = match selector.first_key_value() {
+            Some((key, value)) => Class::LabelledAnywhere(key.as_str().into(), value.as_str().into()),
+            None => Class::Kind(Kind::Pod),
+        };
+        let pods = self.of(class).filter_map(|object| match object {
             AnyObject::Pod(pod) => Some(pod),
             _ => None,
         });

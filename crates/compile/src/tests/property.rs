@@ -169,7 +169,7 @@ fn change(pool: &[Arc<AnyObject>], step: &Step) -> Change {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn incremental_equals_full(
         start in prop::collection::btree_set(0..pool().len(), 0..pool().len()),

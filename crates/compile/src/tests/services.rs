@@ -197,3 +197,34 @@ spec:
     assert_eq!(tls(&yaml), simple("cart.example.com"));
     assert_eq!(tls(&yaml.replace("System", "Mine")), simple("refused.invalid"));
 }
+
+#[test]
+fn a_workload_that_takes_plaintext_only_is_called_in_plaintext() {
+    let mode = |mode: &str| {
+        let yaml = application("shop", "cart")
+            + &format!(
+                "---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {{name: default, namespace: shop}}
+spec: {{mtls: {{mode: {mode}}}}}
+"
+            );
+        endpoints(&compiled(&yaml), &service("shop", "cart")).endpoints[0].tunnel.clone()
+    };
+    assert_eq!(mode("DISABLE"), Tunnel::Plain);
+    assert_eq!(mode("PERMISSIVE"), Tunnel::Mesh);
+}
+
+#[test]
+fn an_object_that_was_refused_as_a_whole_says_so_in_its_status() {
+    let yaml = "
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: f, namespace: shop}
+spec: {}
+";
+    let compiled = compile(&World::of(partly_refused(yaml)), &MeshSettings::default(), &[]);
+    let status = &compiled.statuses[&crate::ObjectKey::new(Kind::EnvoyFilter, "shop", "f")];
+    assert!(!status.conditions[crate::status::ACCEPTED].status);
+}
