@@ -25,4 +25,4 @@ pub mod yaml;
 pub use diagnostic::{Diagnostic, ObjectRef, Refused, Rule, Severity, Source, Spanned};
 pub use kind::Kind;
 pub use metadata::Metadata;
-pub use object::{AnyObject, Object, Parsed, RefusedObject, parse, parse_json};
+pub use object::{AnyObject, Object, Parsed, RefusedObject, parse, parse_json, parse_node};

@@ -198,6 +198,14 @@ pub fn parse_json(origin: &str, json: &serde_json::Value) -> Parsed {
     reader.parsed
 }
 
+/// Reads one object (or list of objects) that stands inside a larger document of `file`, at its own lines.
+#[must_use]
+pub fn parse_node(file: &str, node: &Node) -> Parsed {
+    let mut reader = Reader { file: file.into(), parsed: Parsed::default() };
+    reader.read(node, None);
+    reader.parsed
+}
+
 struct Reader {
     file: Arc<str>,
     parsed: Parsed,
