@@ -24,7 +24,7 @@ mod h2_body;
 mod h2_client;
 mod h2_server;
 pub mod hop;
-pub mod path;
+pub use leno_decide::path;
 mod send_error;
 mod settings;
 mod timer;

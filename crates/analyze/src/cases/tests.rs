@@ -1,0 +1,98 @@
+use leno_compile::MeshSettings;
+
+use super::{read, run_file};
+
+const WORLD: &str = r#"
+objects:
+  - {apiVersion: v1, kind: Service, metadata: {name: cart, namespace: shop}, spec: {selector: {app: cart}, ports: [{name: http, port: 80}]}}
+  - apiVersion: apps/v1
+    kind: Deployment
+    metadata: {name: cart, namespace: shop}
+    spec:
+      selector: {matchLabels: {app: cart}}
+      template: {metadata: {labels: {app: cart}}, spec: {containers: [{name: app, image: app, ports: [{containerPort: 80}]}]}}
+"#;
+
+fn nothing(name: &str) -> Result<String, String> {
+    Err(format!("no {name}"))
+}
+
+fn errors(cases: &str) -> Vec<String> {
+    let all = read("cases.yaml", cases, &nothing).unwrap_err();
+    all.iter().map(ToString::to_string).collect()
+}
+
+fn summary(cases: &str) -> super::Summary {
+    let file = read("cases.yaml", &format!("{WORLD}{cases}"), &nothing).unwrap();
+    run_file(&file, &MeshSettings::default())
+}
+
+#[test]
+fn a_case_that_holds_passes() {
+    let summary = summary(
+        "cases: [{name: a, from: shop/cart, request: http://cart/, expect: {backend: cart, status: 200}}]",
+    );
+    assert_eq!((summary.passed, summary.failed), (1, 0), "{summary}");
+}
+
+#[test]
+fn a_wrong_expectation_fails_with_what_was_seen_and_why() {
+    let summary = summary(
+        "
+cases:
+  - {name: wrong, from: shop/cart, request: http://cart/, expect: {backend: ratings, status: 404, denied: true, mtls: false, timeout: 1s}}
+",
+    );
+    assert_eq!((summary.passed, summary.failed), (0, 1));
+    let report = &summary.cases[0];
+    let what: Vec<&str> = report.mismatches.iter().map(|mismatch| mismatch.what.as_str()).collect();
+    assert_eq!(what, ["backends", "status", "timeout", "denied", "mtls"]);
+    assert!(!report.trace.is_empty());
+    let text = summary.to_string();
+    assert!(text.contains("expected: ratings: 100%") && text.contains("actual:   cart: 100%"), "{text}");
+    assert!(serde_json::to_string(&summary).unwrap().contains("\"mismatches\""));
+}
+
+#[test]
+fn unknown_keys_are_errors_with_their_place() {
+    let found = errors(
+        "cases:\n  - {name: a, from: shop/cart, request: http://cart/, expect: {backnd: cart, status: 200}}\n",
+    );
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("cases.yaml:2:") && found[0].contains("unknown key `backnd`"), "{found:?}");
+}
+
+#[test]
+fn a_case_that_expects_nothing_is_an_error() {
+    let found = errors("cases:\n  - {name: a, from: shop/cart, request: http://cart/, expect: {}}\n");
+    assert!(found.iter().any(|error| error.contains("expects something")), "{found:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error_at_its_line() {
+    let found = errors("files:\n  - missing.yaml\ncases:\n  - {name: a, expect: {diagnostics: [LN0102]}}\n");
+    assert_eq!(found, ["cases.yaml:2:5: `missing.yaml` cannot be read: no missing.yaml"]);
+}
+
+#[test]
+fn a_request_without_a_caller_is_an_error() {
+    let found = errors("cases:\n  - {name: a, request: http://cart/, expect: {status: 200}}\n");
+    assert!(found[0].contains("says `from`"), "{found:?}");
+}
+
+#[test]
+fn a_misspelt_field_of_an_inline_object_fails_the_case_that_does_not_expect_it() {
+    let summary = summary(
+        "
+cases:
+  - name: misspelt
+    from: shop/cart
+    objects:
+      - {apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: shop}, spec: {hosts: [cart], htp: []}}
+    request: http://cart/
+    expect: {diagnostics: [LN1001]}
+",
+    );
+    assert_eq!(summary.failed, 1);
+    assert!(summary.to_string().contains("no error in the case's objects"), "{summary}");
+}

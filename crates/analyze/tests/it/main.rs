@@ -1,0 +1,49 @@
+//! Every file in `cases/` holds against `compile` and `decide`.
+
+use std::path::{Path, PathBuf};
+
+use leno_analyze::cases::{self, Summary};
+use leno_compile::MeshSettings;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cases")
+}
+
+fn summary_of(path: &Path) -> Summary {
+    let text = std::fs::read_to_string(path).unwrap();
+    let load = |name: &str| std::fs::read_to_string(folder().join(name)).map_err(|error| error.to_string());
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    let file = cases::read(&name, &text, &load).unwrap_or_else(|errors| {
+        panic!("{}", errors.iter().map(|e| e.to_string()).collect::<Vec<_>>().join("\n"))
+    });
+    cases::run_file(&file, &MeshSettings::default())
+}
+
+fn files() -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    files
+}
+
+#[test]
+fn all_behaviour_cases_hold() {
+    let (mut passed, mut failures) = (0, Vec::new());
+    for path in files() {
+        let summary = summary_of(&path);
+        passed += summary.passed;
+        failures.extend(summary.cases.iter().filter(|case| !case.passed).map(ToString::to_string));
+    }
+    assert!(failures.is_empty(), "{}\n\n{passed} cases hold, {} do not", failures.join("\n"), failures.len());
+    assert!(passed >= 150, "only {passed} cases were found");
+}
+
+#[test]
+fn every_case_cites_the_specification() {
+    for path in files() {
+        for case in summary_of(&path).cases {
+            assert!(case.spec.is_some() && case.source.is_some(), "{}: {}", case.place, case.name);
+        }
+    }
+}
