@@ -10,12 +10,14 @@
 //! | [`csr`] | the public key of a request |
 //! | [`cacerts`] | an authority on disk, in Istio's `cacerts` layout |
 //! | [`join`] | one-use tokens that prove a workload's identity once |
+//! | [`digest`] | how a token is named in a file |
 
 #![forbid(unsafe_code)]
 
 pub mod authority;
 pub mod cacerts;
 pub mod csr;
+pub mod digest;
 pub mod join;
 pub mod root;
 
@@ -24,6 +26,7 @@ mod template;
 pub use authority::{Authority, AuthorityProblem, DEFAULT_TTL, IssueError, IssuedChain};
 pub use cacerts::{AuthorityPem, CacertsProblem};
 pub use csr::CsrProblem;
+pub use digest::token_digest;
 pub use join::{JoinProblem, JoinToken, JoinTokens, TokensFull};
 pub use root::{Intermediate, Root, RootProblem};
 pub use template::NoRandomness;

@@ -1,0 +1,69 @@
+//! The control plane's own certificate: issued by its own authority at start, renewed at half of its life.
+//!
+//! Invariant: a renewal that fails leaves the old certificate in use and is tried again.
+
+use std::{sync::Arc, time::Duration};
+
+use leno_ca::{Authority, IssueError};
+use leno_identity::{CertificateProblem, IdentityStore, KeyPair, KeyProblem, Trust, WorkloadCertificate, csr_for};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::now;
+
+/// How soon a failed renewal is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnCertificateError {
+    /// No key.
+    #[error("the control plane's key cannot be made")]
+    Key(#[from] KeyProblem),
+    /// Not issued.
+    #[error("the control plane's certificate cannot be issued")]
+    Issue(#[from] IssueError),
+    /// Issued and not usable.
+    #[error("the control plane's certificate cannot be used")]
+    Unusable(#[from] CertificateProblem),
+}
+
+/// The store with a first certificate in it.
+pub(crate) fn first(authority: &Authority, ttl: Duration) -> Result<Arc<IdentityStore>, OwnCertificateError> {
+    let trust = Trust::new([authority.bundle().clone()]);
+    Ok(IdentityStore::with_certificate(trust, issue(authority, ttl)?))
+}
+
+/// Keeps the certificate fresh until `stop`.
+pub(crate) async fn renew(
+    authority: Arc<Authority>,
+    store: Arc<IdentityStore>,
+    ttl: Duration,
+    stop: CancellationToken,
+) {
+    loop {
+        let due = store.certificate().map_or_else(now, |certificate| certificate.renew_at(now(), rand::random()));
+        let mut wait = Duration::from_secs(due.as_secs().saturating_sub(now().as_secs()));
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            match issue(&authority, ttl) {
+                Ok(certificate) => {
+                    store.set_certificate(certificate);
+                    break;
+                }
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "own certificate not renewed");
+                    wait = RETRY;
+                }
+            }
+        }
+    }
+}
+
+fn issue(authority: &Authority, ttl: Duration) -> Result<WorkloadCertificate, OwnCertificateError> {
+    let key = KeyPair::generate()?;
+    let issued = authority.issue_control_plane(&csr_for(&key)?, ttl, now())?;
+    Ok(WorkloadCertificate::new(issued.chain, key)?)
+}

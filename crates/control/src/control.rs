@@ -1,0 +1,321 @@
+//! The parts of a control plane, started and stopped together.
+//!
+//! Invariant: every task has an owner that joins it; the end of one ends all.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use leno_ca::{Authority, AuthorityPem, AuthorityProblem, CacertsProblem};
+use leno_identity::{ClientAuth, IdentityStore, server_config};
+use leno_sources::SourceError;
+use leno_xds::{
+    proto::identity::identity_server::IdentityServer,
+    transport::{
+        Publisher,
+        server::{DiscoveryService, ServeError, ServerConfig, serve},
+    },
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, Api},
+    authorize::Admission,
+    certificate::{self, OwnCertificateError},
+    clock::now,
+    config::ControlConfig,
+    identity_service::{IdentityService, IssueCounts},
+    input::{self, Input, Said},
+    listen,
+    peering::{Listener, Memory, Peers, listen_to},
+    published::Newest,
+    store::{StoreError, Writer},
+    tokens::Tokens,
+};
+
+/// How long parts may take to end.
+const STOP_GRACE: Duration = Duration::from_secs(8);
+
+/// Why a control plane does not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The manifests or the overlay cannot be read at start.
+    #[error("the sources cannot be read")]
+    Source(#[from] SourceError),
+    /// The authority's files cannot be read.
+    #[error("the issuing authority cannot be read")]
+    Cacerts(#[from] CacertsProblem),
+    /// The authority cannot issue.
+    #[error("the issuing authority cannot be used")]
+    Authority(#[from] AuthorityProblem),
+    /// No certificate for itself.
+    #[error(transparent)]
+    Certificate(#[from] OwnCertificateError),
+    /// The list of used tokens cannot be read.
+    #[error("the list of used join tokens beside {} cannot be read", path.display())]
+    Tokens {
+        /// The tokens file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("{address} cannot be listened on")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The API has no authentication, so it stays on the machine.
+    #[error("the API's address {address} is not a loopback address")]
+    PublicApi {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The discovery server ended.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The store ended.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A part panicked, which is a defect.
+    #[error("a part of the control plane ended unexpectedly; this is a defect of Leno")]
+    Part(#[from] tokio::task::JoinError),
+    /// It ended before it was ready.
+    #[error("the control plane ended before it was ready")]
+    Ended,
+}
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct Control {
+    discovery: SocketAddr,
+    api: SocketAddr,
+    ready: watch::Receiver<bool>,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), ControlError>>,
+}
+
+/// Runs a control plane until `stop`, or until one of its parts fails.
+///
+/// # Errors
+/// When it does not start or a part fails.
+pub async fn run(config: ControlConfig, stop: CancellationToken) -> Result<(), ControlError> {
+    let control = Control::start(config).await?;
+    let guard = control.stop.clone();
+    tokio::select! {
+        () = stop.cancelled() => guard.cancel(),
+        () = guard.cancelled() => {}
+    }
+    control.stop().await
+}
+
+impl Control {
+    /// Starts a control plane: reads the sources once, listens, and runs until [`Control::stop`].
+    ///
+    /// # Errors
+    /// When the sources or the authority cannot be read, or an address is taken.
+    pub async fn start(config: ControlConfig) -> Result<Self, ControlError> {
+        if !config.api.ip().is_loopback() {
+            return Err(ControlError::PublicApi { address: config.api });
+        }
+        let prepared = tokio::task::spawn_blocking(move || Prepared::read(config)).await??;
+        let discovery = bind(prepared.config.listen).await?;
+        let api = bind(prepared.config.api).await?;
+        let addresses = (address_of(&discovery, prepared.config.listen)?, address_of(&api, prepared.config.api)?);
+        let stop = CancellationToken::new();
+        let (parts, ready) = prepared.spawn(discovery, api, &stop);
+        tracing::info!(discovery = %addresses.0, api = %addresses.1, "control plane listens");
+        let running = tokio::spawn(supervise(parts, stop.clone()));
+        Ok(Self { discovery: addresses.0, api: addresses.1, ready, stop, running })
+    }
+
+    /// Where proxies and other control planes connect.
+    pub fn discovery_address(&self) -> SocketAddr {
+        self.discovery
+    }
+
+    /// Where the JSON API is.
+    pub fn api_address(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// Waits until the first generation is published.
+    ///
+    /// # Errors
+    /// When it ends before.
+    pub async fn ready(&self) -> Result<(), ControlError> {
+        let mut ready = self.ready.clone();
+        ready.wait_for(|ready| *ready).await.map_err(|_| ControlError::Ended)?;
+        Ok(())
+    }
+
+    /// Resolves when it has been stopped or a part has failed.
+    pub async fn ended(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Stops it and waits for its end.
+    ///
+    /// # Errors
+    /// When a part failed before.
+    pub async fn stop(self) -> Result<(), ControlError> {
+        self.stop.cancel();
+        self.running.await?
+    }
+}
+
+/// What is read before anything listens.
+struct Prepared {
+    config: Arc<ControlConfig>,
+    input: Input,
+    first: Said,
+    authority: Arc<Authority>,
+    store: Arc<IdentityStore>,
+    tokens: Arc<Tokens>,
+    peers: Peers,
+    memory: Memory,
+}
+
+impl Prepared {
+    fn read(config: ControlConfig) -> Result<Self, ControlError> {
+        let pem = AuthorityPem::read(&config.ca_dir)?;
+        let authority = Arc::new(Authority::from_pem(&config.trust_domain, &pem, now())?);
+        let store = certificate::first(&authority, config.certificates.granted(0))?;
+        let tokens = Tokens::new(config.tokens.clone()).map_err(|source| ControlError::Tokens {
+            path: config.tokens.clone().unwrap_or_default(),
+            source,
+        })?;
+        let mut input = Input::of(&config);
+        let first = Said { reading: Arc::new(input.read()?.unwrap_or_default()), error: None };
+        let memory = Memory { folder: config.state_dir.clone() };
+        let known = config.peers.iter().map(|peer| {
+            (peer.cluster.clone(), memory.remote(&peer.cluster, &config.trust_domain))
+        });
+        let peers = Peers::new(known);
+        let (config, tokens) = (Arc::new(config), Arc::new(tokens));
+        Ok(Self { config, input, first, authority, store, tokens, peers, memory })
+    }
+
+    fn spawn(
+        self,
+        discovery: TcpListener,
+        api_listener: TcpListener,
+        stop: &CancellationToken,
+    ) -> (JoinSet<Result<(), ControlError>>, watch::Receiver<bool>) {
+        let Self { config, input, first, authority, store, tokens, peers, memory } = self;
+        let mut parts = JoinSet::new();
+        let newest = Newest::default();
+        let publisher = Publisher::default();
+        let counts = Arc::new(IssueCounts::default());
+        let said = Arc::new(watch::Sender::new(first));
+        let ttl = config.certificates.granted(0);
+
+        for peer in config.peers.clone() {
+            let listener = Listener {
+                cluster: config.cluster.clone(),
+                domain: config.trust_domain.clone(),
+                store: store.clone(),
+                peers: peers.clone(),
+                memory: memory.clone(),
+            };
+            part(&mut parts, listen_to(peer, listener, stop.clone()));
+        }
+        let admission = Admission::new(newest.clone(), config.cluster.clone(), &config.trust_domain);
+        let service = DiscoveryService::new(ServerConfig::default(), publisher.clone(), admission);
+        let identity = IdentityService {
+            authority: authority.clone(),
+            tokens,
+            newest: newest.clone(),
+            lifetimes: config.certificates,
+            counts: counts.clone(),
+            stop: stop.clone(),
+        };
+        let api = Api {
+            config: config.clone(),
+            newest: newest.clone(),
+            sessions: service.sessions().clone(),
+            said: said.subscribe(),
+            peers: peers.clone(),
+            store: store.clone(),
+            authority: authority.clone(),
+            counts,
+            started: now(),
+        };
+        let (accepted_in, accepted) = mpsc::channel(64);
+        let tls = server_config(&store, ClientAuth::Optional, &[b"h2"]);
+        part(&mut parts, listen::accept(discovery, tls, accepted_in, stop.clone()));
+        let (readiness, ready) = watch::channel(false);
+        let writer = Writer { config, said: said.subscribe(), peers, publisher, newest, readiness };
+        part(&mut parts, input::follow(input, said, stop.clone()));
+        part(&mut parts, certificate::renew(authority, store, ttl, stop.clone()));
+        part(&mut parts, api::serve(Arc::new(api), api_listener, stop.clone()));
+        let stopped = stop.clone();
+        parts.spawn(async move { Ok(writer.run(stopped).await?) });
+        let stopped = stop.clone();
+        parts.spawn(async move {
+            let routes = service.routes().add_service(IdentityServer::new(identity));
+            let incoming = ReceiverStream::new(accepted);
+            Ok(serve(&service, routes, incoming, stopped.cancelled()).await?)
+        });
+        (parts, ready)
+    }
+}
+
+fn part(
+    parts: &mut JoinSet<Result<(), ControlError>>,
+    part: impl Future<Output = ()> + Send + 'static,
+) {
+    parts.spawn(async move {
+        part.await;
+        Ok(())
+    });
+}
+
+/// Joins all parts; the first that ends stops the others.
+async fn supervise(
+    mut parts: JoinSet<Result<(), ControlError>>,
+    stop: CancellationToken,
+) -> Result<(), ControlError> {
+    let mut outcome = Ok(());
+    let ended = async {
+        while let Some(ended) = parts.join_next().await {
+            stop.cancel();
+            let ended = ended.unwrap_or_else(|error| Err(error.into()));
+            if outcome.is_ok() {
+                outcome = ended;
+            }
+        }
+    };
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_GRACE).await;
+    };
+    tokio::select! {
+        () = ended => {}
+        () = late => tracing::warn!("parts of the control plane did not end in time; they are dropped"),
+    }
+    outcome
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ControlError> {
+    TcpListener::bind(address).await.map_err(|source| ControlError::Listen { address, source })
+}
+
+fn address_of(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, ControlError> {
+    listener.local_addr().map_err(|source| ControlError::Listen { address, source })
+}

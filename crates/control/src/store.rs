@@ -1,0 +1,186 @@
+//! The one writer: takes readings and what other clusters say, compiles, publishes.
+//!
+//! There is no debounce: what is ready when the last batch is done is the next batch, so a burst costs a few compilations and
+//! a lone change waits for nothing.
+//!
+//! Invariant: generations count up by one, and everything that is published in one was compiled from one world.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use leno_compile::{Change, Compiler, Delta, ObjectKey, RemoteCluster, World};
+use leno_model::ResourceKey as ModelKey;
+use leno_sources::Reading;
+use leno_xds::{Change as Publication, transport::Publisher};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::now,
+    config::ControlConfig,
+    input::Said,
+    peering::{Peers, remotes, told},
+    publish::{self, CompiledCatalog, Encoded},
+    published::{Newest, Published},
+};
+
+/// What the writer needs.
+pub(crate) struct Writer {
+    pub(crate) config: Arc<ControlConfig>,
+    pub(crate) said: watch::Receiver<Said>,
+    pub(crate) peers: Peers,
+    pub(crate) publisher: Publisher,
+    pub(crate) newest: Newest,
+    /// True from the first publication on.
+    pub(crate) readiness: watch::Sender<bool>,
+}
+
+/// The writer ended because compiling panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("compiling the configuration failed; this is a defect of Leno")]
+pub struct StoreError(#[from] tokio::task::JoinError);
+
+impl Writer {
+    /// Runs until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
+        let mut peers = self.peers.changes();
+        let mut store: Option<Store> = None;
+        self.said.mark_changed();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                changed = self.said.changed() => if changed.is_err() { return Ok(()) },
+                changed = peers.changed() => if changed.is_err() { return Ok(()) },
+            }
+            let reading = self.said.borrow_and_update().reading.clone();
+            let remotes = remotes(&peers.borrow_and_update());
+            if store.as_ref().is_some_and(|store| store.has(&reading, &remotes)) {
+                continue;
+            }
+            let (config, before) = (self.config.clone(), store.take());
+            let took = tokio::time::Instant::now();
+            // Compiling is work, not waiting: it has a thread of its own.
+            let (after, batch) =
+                tokio::task::spawn_blocking(move || Store::batch(&config, before, reading, remotes)).await?;
+            let Batch { published, catalog, change } = batch;
+            let (generation, resources) = (published.generation, change.resources.len());
+            // First what streams are judged by, then what they are sent.
+            self.newest.store(published);
+            self.publisher.publish(catalog, change);
+            self.readiness.send_replace(true);
+            tracing::info!(generation, resources, milliseconds = took.elapsed().as_millis(), "published");
+            store = Some(after);
+        }
+    }
+}
+
+/// What is in force, and what the next batch is compared with.
+struct Store {
+    compiler: Compiler,
+    remotes: Vec<RemoteCluster>,
+    published: Arc<Published>,
+    encoded: Encoded,
+    told: Encoded,
+}
+
+/// A publication that is ready to go out.
+struct Batch {
+    published: Arc<Published>,
+    catalog: Arc<CompiledCatalog>,
+    change: Publication,
+}
+
+impl Store {
+    fn has(&self, reading: &Arc<Reading>, remotes: &[RemoteCluster]) -> bool {
+        Arc::ptr_eq(&self.published.reading, reading) && self.remotes == remotes
+    }
+
+    fn batch(
+        config: &ControlConfig,
+        before: Option<Self>,
+        reading: Arc<Reading>,
+        remotes: Vec<RemoteCluster>,
+    ) -> (Self, Batch) {
+        match before {
+            Some(store) => store.next(config, reading, remotes),
+            None => Self::first(config, reading, remotes),
+        }
+    }
+
+    fn first(config: &ControlConfig, reading: Arc<Reading>, remotes: Vec<RemoteCluster>) -> (Self, Batch) {
+        let world = World::of(reading.objects.values().cloned());
+        let compiler = Compiler::new(world, config.mesh(), remotes.clone());
+        let encoded = publish::encode_all(compiler.compiled());
+        let told = told::tell(config, &compiler.compiled().exports);
+        let published = snapshot(&compiler, 1, reading);
+        let store = Self { compiler, remotes, published, encoded, told };
+        let batch = store.publication(Publication::everything());
+        (store, batch)
+    }
+
+    fn next(
+        mut self,
+        config: &ControlConfig,
+        reading: Arc<Reading>,
+        remotes: Vec<RemoteCluster>,
+    ) -> (Self, Batch) {
+        let before = self.published.clone();
+        let mut changed = BTreeSet::new();
+        if !Arc::ptr_eq(&before.reading, &reading) {
+            let delta = self.compiler.update(&changes(&before.reading, &reading));
+            self.take(delta, &mut changed);
+        }
+        if self.remotes != remotes {
+            let delta = self.compiler.update_remotes(remotes.clone());
+            self.take(delta, &mut changed);
+            self.remotes = remotes;
+        }
+        let compiled = self.compiler.compiled();
+        let mut change = publish::change(&changed, &before.compiled, compiled);
+        if compiled.exports != before.compiled.exports {
+            let told = told::tell(config, &compiled.exports);
+            let differ = |key: &&leno_xds::ResourceKey| self.told.get(*key) != told.get(*key);
+            change.resources.extend(self.told.keys().chain(told.keys()).filter(differ).cloned());
+            change.scopes.insert(publish::EXPORTS.into());
+            self.told = told;
+        }
+        self.published = snapshot(&self.compiler, before.generation + 1, reading);
+        let batch = self.publication(change);
+        (self, batch)
+    }
+
+    /// Encodes what a delta changed.
+    fn take(&mut self, delta: Delta, changed: &mut BTreeSet<ModelKey>) {
+        for (key, resource) in delta.changed {
+            publish::encode(&key, &resource, &mut self.encoded);
+            changed.insert(key);
+        }
+        for key in delta.removed {
+            self.encoded.remove(&publish::wire_key(&key));
+            changed.insert(key);
+        }
+    }
+
+    fn publication(&self, change: Publication) -> Batch {
+        let published = self.published.clone();
+        let catalog = CompiledCatalog::new(published.clone(), self.encoded.clone(), self.told.clone());
+        Batch { published, catalog: Arc::new(catalog), change }
+    }
+}
+
+fn snapshot(compiler: &Compiler, generation: u64, reading: Arc<Reading>) -> Arc<Published> {
+    let (world, compiled) = (compiler.world().clone(), compiler.compiled().clone());
+    Arc::new(Published { generation, world, compiled, reading, since: now() })
+}
+
+/// What differs between two readings.
+fn changes(before: &Reading, after: &Reading) -> Vec<Change> {
+    let gone = before.objects.iter().filter(|(name, _)| !after.objects.contains_key(*name));
+    let mut changes: Vec<Change> = gone.map(|(_, object)| Change::delete(ObjectKey::of(object))).collect();
+    for (name, object) in &after.objects {
+        let same = before.objects.get(name).is_some_and(|old| Arc::ptr_eq(old, object) || old == object);
+        if !same {
+            changes.push(Change::put(object.clone()));
+        }
+    }
+    changes
+}
