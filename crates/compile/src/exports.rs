@@ -5,10 +5,12 @@
 
 use leno_model::{Endpoint, EndpointSet, Exposure, IndexPort, ServiceId, Tunnel};
 
+use serde::{Deserialize, Serialize};
+
 use crate::services::{Declared, Registered};
 
 /// A service as one cluster tells the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportedService {
     /// The service.
     pub service: ServiceId,

@@ -13,9 +13,9 @@ use leno_model::{Exposure, HttpEntry, HttpMatch, HttpRoutes, Namespace, PortRout
 
 use crate::{
     backends::Context,
-    hosts,
+    destination_rule, hosts,
     output::{Output, origin},
-    services::{Registered, RegisteredPort},
+    services::{self, Registered, RegisteredPort},
     view::{View, gateway_name},
 };
 
@@ -98,16 +98,40 @@ pub(crate) fn of_service<'w>(
     found
 }
 
-/// The namespaces that see VirtualServices for a service which most do not.
+/// The namespaces that see VirtualServices for a service which most do not, or other subsets of what those lead to.
 pub(crate) fn variants(view: &View<'_>, service: &Registered<'_>) -> BTreeSet<Namespace> {
     let host = service.id.host.as_str();
+    let mut of_subsets = BTreeSet::new();
     let rules = view.virtual_services(host).into_iter().filter(|rule| is_for_mesh(rule));
-    let of_host = rules.filter(|rule| pattern(rule, host).is_some());
-    let only = of_host.filter_map(|rule| match hosts::exposure_of(&rule.spec.export_to, rule.namespace()) {
-        Exposure::Everywhere => None,
-        Exposure::Only(only) => Some(only),
+    let of_host: Vec<_> = rules.filter(|rule| pattern(rule, host).is_some()).collect();
+    for rule in &of_host {
+        for destination in destinations(&rule.spec).filter(|destination| destination.subset.is_some()) {
+            let target = services::resolve(view, &destination.host, rule.namespace());
+            // A service's own rules are among its variants already.
+            if let Some(target) = target.filter(|target| target.id != service.id) {
+                of_subsets.extend(destination_rule::variants(view, &target));
+            }
+        }
+    }
+    let only = of_host.into_iter().filter_map(|rule| {
+        match hosts::exposure_of(&rule.spec.export_to, rule.namespace()) {
+            Exposure::Everywhere => None,
+            Exposure::Only(only) => Some(only),
+        }
     });
-    only.flatten().collect()
+    of_subsets.extend(only.flatten());
+    of_subsets
+}
+
+/// Everything that a VirtualService sends to.
+fn destinations(rule: &VirtualService) -> impl Iterator<Item = &api::Destination> {
+    let actions = rule.http.iter().filter_map(|route| route.action.ok());
+    let mirrors = actions.clone().flat_map(|action| &action.mirrors).map(|mirror| &mirror.destination);
+    let of_streams =
+        rule.tcp.iter().map(|route| &route.route).chain(rule.tls.iter().map(|route| &route.route));
+    let of_streams = of_streams.filter_map(Rule::ok).flatten();
+    let shares = actions.flat_map(|action| &action.route).chain(of_streams);
+    shares.filter_map(|share| share.target.ok()).map(|target| &target.destination).chain(mirrors)
 }
 
 /// The routes of one port of a service.

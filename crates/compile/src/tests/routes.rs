@@ -228,3 +228,40 @@ spec:
     assert_eq!(forwards(&table.rules[table.entries[0].rule as usize]), ["503 1"]);
     assert_eq!(table.entries[1].matcher.path, Some(PathMatch::Prefix("/shop.Cart/".into())));
 }
+
+#[test]
+fn a_namespace_with_subsets_of_its_own_sees_routes_that_lead_to_them() {
+    let spec = "{hosts: [cart], http: [{route: [{destination: {host: other, subset: own}}]}]}";
+    let rule = "---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: other, namespace: web}
+spec: {host: other.shop.svc.cluster.local, subsets: [{name: own, labels: {version: v1}}]}
+";
+    let yaml = application("shop", "cart")
+        + &application("shop", "other")
+        + rule
+        + &virtual_service("shop", "cart", spec);
+    let compiled = compiled(&yaml);
+    assert_eq!(forwards(&http(&compiled, &cart(), None, 80).rules[0]), ["503 1"]);
+    assert_eq!(forwards(&http(&compiled, &cart(), Some("web"), 80).rules[0]), ["other:80/own 1"]);
+    let closure = compiled.closure(&"web".into(), &cart()).unwrap();
+    assert!(closure.contains(&ResourceKey::destination(&service("shop", "other"), Some(&"web".into()))));
+}
+
+#[test]
+fn every_finding_cites_a_line_and_a_field() {
+    let spec = "{hosts: [cart, nobody], gateways: [mesh, gone], http: [{route: [{destination: {host: lost}}], retries: {attempts: 1, retryOn: 'x,503'}}]}";
+    let compiled = compiled(&(application("shop", "cart") + &virtual_service("shop", "cart", spec)));
+    let expected = [
+        (crate::codes::UNKNOWN_HOST, "spec.hosts[1]"),
+        (crate::codes::UNRESOLVED_REFERENCE, "spec.gateways[1]"),
+        (crate::codes::UNKNOWN_HOST, "spec.http[0].route[0].destination.host"),
+        (crate::codes::UNKNOWN_RETRY_CONDITION, "spec.http[0].retries.retryOn"),
+    ];
+    let found: Vec<_> = compiled.diagnostics.iter().map(|found| (found.code, &*found.at.field)).collect();
+    for one in expected {
+        assert!(found.contains(&one), "{one:?} in {found:?}");
+    }
+    assert!(compiled.diagnostics.iter().all(|found| found.at.line > 0 && found.object.is_some()));
+}
