@@ -9,7 +9,8 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use leno_model::{Endpoint, EndpointSet, EndpointState, LoadBalancer, Port, TrafficPolicy};
+use leno_decide::{Group, Ring, Tier};
+use leno_model::{Endpoint, EndpointSet, LoadBalancer, Port, TrafficPolicy};
 
 use super::health::{PeerHealth, ServiceHealth};
 
@@ -35,16 +36,10 @@ pub(crate) struct Cluster {
     /// How it is to be called.
     pub(crate) policy: TrafficPolicy,
     peers: Vec<Peer>,
-    /// Indexes into `peers`, nearest tier first.
+    /// Nearest first; members are positions in `peers`.
     tiers: Vec<Tier>,
-    ring: Option<leno_decide::hash::Ring>,
+    ring: Option<Ring>,
     next: Cell<usize>,
-}
-
-/// Endpoints of one nearness, with the share of requests that begins here.
-struct Tier {
-    members: Vec<usize>,
-    share: u32,
 }
 
 /// Gives an endpoint's place back when dropped.
@@ -75,44 +70,50 @@ pub(crate) struct Choice<'a> {
     pub(crate) now: u64,
     /// Endpoints that were tried already (by position).
     pub(crate) tried: &'a [usize],
+    /// The address that the client dialled, for `PASSTHROUGH`.
+    pub(crate) dialled: Option<std::net::SocketAddr>,
 }
 
 impl Cluster {
-    /// A view of the endpoints that `selects`, in these tiers (positions in the set, share of each).
+    /// A view of the endpoints of a set that take new work, in tiers; both as indexes into the set.
     pub(crate) fn new(
         set: &Arc<EndpointSet>,
         port: Port,
-        tiers: Vec<(Vec<usize>, u32)>,
+        tiers: Vec<Tier>,
         policy: TrafficPolicy,
         health: Arc<ServiceHealth>,
     ) -> Self {
         let mut peers = Vec::new();
-        let mut own_tiers = Vec::new();
-        for (positions, share) in tiers {
-            let mut members = Vec::with_capacity(positions.len());
-            for index in positions {
-                let Some(endpoint) = set.endpoints.get(index) else { continue };
-                if endpoint.state == EndpointState::Ready && endpoint.ports.contains_key(&port) {
-                    members.push(peers.len());
-                    peers.push(Peer { set: set.clone(), index, health: health.peer(&endpoint.uid) });
-                }
-            }
-            if !members.is_empty() {
-                own_tiers.push(Tier { members, share });
-            }
-        }
+        let mut position = |index: u32| {
+            let endpoint = set.endpoints.get(index as usize)?;
+            peers.push(Peer { set: set.clone(), index: index as usize, health: health.peer(&endpoint.uid) });
+            u32::try_from(peers.len() - 1).ok()
+        };
+        let tiers = tiers
+            .into_iter()
+            .map(|tier| Tier {
+                groups: tier
+                    .groups
+                    .into_iter()
+                    .map(|group| Group {
+                        weight: group.weight,
+                        endpoints: group.endpoints.into_iter().filter_map(&mut position).collect(),
+                    })
+                    .collect(),
+            })
+            .collect();
         let ring = match &policy.balancer {
             LoadBalancer::Hash { minimum_ring_size, .. } if !peers.is_empty() => {
-                let keys = peers.iter().map(|peer| {
+                let points = peers.iter().zip(0..).map(|(peer, position)| {
                     let endpoint = peer.endpoint();
                     let port = endpoint.ports.get(&port).copied().unwrap_or(port);
-                    (std::net::SocketAddr::new(endpoint.address, port).to_string(), endpoint.weight.0)
+                    (position, std::net::SocketAddr::new(endpoint.address, port).to_string(), endpoint.weight.0.max(1))
                 });
-                Some(leno_decide::hash::Ring::new(keys, *minimum_ring_size))
+                Some(Ring::build(&points.collect::<Vec<_>>(), *minimum_ring_size))
             }
             _ => None,
         };
-        Self { health, policy, peers, tiers: own_tiers, ring, next: Cell::new(0) }
+        Self { health, policy, peers, tiers, ring, next: Cell::new(0) }
     }
 
     /// How many endpoints there are.
@@ -131,61 +132,46 @@ impl Cluster {
         let usable = |position: &usize| {
             !choice.tried.contains(position) && (panic || self.peers[*position].health.is_usable(choice.now))
         };
-        if let (Some(ring), Some(key)) = (&self.ring, choice.key) {
-            let by_ring = ring.walk(key);
-            return by_ring.clone().find(|position| usable(position)).or_else(|| by_ring.into_iter().next());
+        if let (LoadBalancer::Passthrough, Some(dialled)) = (&self.policy.balancer, choice.dialled)
+            && let Some(position) = self.peers.iter().position(|peer| peer.endpoint().address == dialled.ip())
+        {
+            return Some(position);
         }
-        let first = self.first_tier(choice.rolls.0);
-        for offset in 0..self.tiers.len() {
-            let tier = &self.tiers[(first + offset) % self.tiers.len()];
-            if let Some(found) = self.among(&tier.members, usable, choice) {
+        if let (Some(ring), Some(key)) = (&self.ring, choice.key) {
+            let found = ring.pick(key, |position| usable(&(position as usize))).or_else(|| ring.pick(key, |_| true));
+            return found.map(|position| position as usize);
+        }
+        for tier in &self.tiers {
+            let group = tier.pick(u64::from(choice.rolls.0) << 32, |position| usable(&(position as usize)));
+            if let Some(found) = group.and_then(|group| self.among(&group.endpoints, usable, choice)) {
                 return Some(found);
             }
         }
         // Nothing is well, so anything will do; what was not tried yet first.
-        let all: Vec<usize> = (0..self.peers.len()).collect();
+        let all: Vec<u32> = (0..self.peers.len() as u32).collect();
         self.among(&all, |position| !choice.tried.contains(position), choice).or_else(|| self.among(&all, |_| true, choice))
     }
 
-    /// Where the search starts: the nearest tier, or, with fixed shares, one by its share.
-    fn first_tier(&self, roll: u32) -> usize {
-        let total: u64 = self.tiers.iter().map(|tier| u64::from(tier.share)).sum();
-        if total == 0 {
-            return 0;
-        }
-        let mut point = u64::from(roll) * total >> 32;
-        for (index, tier) in self.tiers.iter().enumerate() {
-            let share = u64::from(tier.share);
-            if point < share {
-                return index;
-            }
-            point -= share;
-        }
-        0
-    }
-
-    fn among(&self, members: &[usize], usable: impl Fn(&usize) -> bool, choice: Choice<'_>) -> Option<usize> {
+    fn among(&self, members: &[u32], usable: impl Fn(&usize) -> bool, choice: Choice<'_>) -> Option<usize> {
         if members.is_empty() {
             return None;
         }
+        let from = |start: usize| {
+            let around = (0..members.len()).map(move |offset| members[(start + offset) % members.len()] as usize);
+            around.into_iter().find(|position| usable(position))
+        };
         let at = |roll: u32| (u64::from(roll) * members.len() as u64 >> 32) as usize;
         match self.policy.balancer {
             LoadBalancer::RoundRobin => {
-                let start = self.next.get();
-                let found = (0..members.len()).map(|offset| (start + offset) % members.len()).find(|at| usable(&members[*at]))?;
-                self.next.set((found + 1) % members.len());
-                Some(members[found])
+                let start = self.next.get() % members.len();
+                let found = from(start)?;
+                let place = members.iter().position(|member| *member as usize == found)?;
+                self.next.set(place + 1);
+                Some(found)
             }
-            LoadBalancer::Random | LoadBalancer::Passthrough | LoadBalancer::Hash { .. } => {
-                let start = at(choice.rolls.1);
-                (0..members.len()).map(|offset| members[(start + offset) % members.len()]).find(|position| usable(position))
-            }
+            LoadBalancer::Random | LoadBalancer::Passthrough | LoadBalancer::Hash { .. } => from(at(choice.rolls.1)),
             LoadBalancer::LeastRequest => {
-                let first_from = |roll| {
-                    let start = at(roll);
-                    (0..members.len()).map(|offset| members[(start + offset) % members.len()]).find(|position| usable(position))
-                };
-                let (one, two) = (first_from(choice.rolls.0.rotate_left(16))?, first_from(choice.rolls.1)?);
+                let (one, two) = (from(at(choice.rolls.0.rotate_left(16)))?, from(at(choice.rolls.1))?);
                 let load = |position: usize| self.peers[position].health.active.load(Relaxed);
                 Some(if load(two) < load(one) { two } else { one })
             }

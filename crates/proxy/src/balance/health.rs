@@ -62,6 +62,8 @@ pub(crate) enum Outcome {
     ConnectFailed,
     /// The connection broke.
     Broken,
+    /// It said that its application never saw the request: it is leaving, or its application is not there.
+    NotDelivered,
 }
 
 impl PeerHealth {
@@ -95,7 +97,7 @@ impl ServiceHealth {
         policy: Option<&OutlierDetection>,
         now: u64,
     ) -> Option<u64> {
-        if outcome == Outcome::ConnectFailed {
+        if matches!(outcome, Outcome::ConnectFailed | Outcome::NotDelivered) {
             let failures = peer.connect_failures.fetch_add(1, Relaxed).min(8);
             peer.avoided_until.store(now + (AVOIDANCE_MS << failures).min(LONGEST_AVOIDANCE_MS), Relaxed);
         } else if peer.connect_failures.load(Relaxed) != 0 {
@@ -135,7 +137,7 @@ impl ServiceHealth {
 
 /// Counts an outcome; true when a limit is reached, which starts the count again.
 fn count(peer: &PeerHealth, outcome: Outcome, policy: &OutlierDetection) -> bool {
-    let local = matches!(outcome, Outcome::ConnectFailed | Outcome::Broken);
+    let local = !matches!(outcome, Outcome::Status(_));
     let split = policy.consecutive_local_failures;
     let counts_as_answer = !local || split.is_none();
     let server_error = counts_as_answer && (local || matches!(outcome, Outcome::Status(500..=599)));

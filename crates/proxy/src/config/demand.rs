@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use leno_model::{Namespace, ServiceId, resource::scope_name};
+use leno_model::{Namespace, ServiceId, resource::{parse_scope, scope_name}};
 use leno_xds::{client::ScopeAnswer, transport::client::Subscriber};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -80,8 +80,8 @@ impl Demand {
         }
     }
 
-    /// Drops scopes that nobody uses.
-    pub(crate) fn sweep(&self) {
+    /// Drops scopes that nobody uses, and tells which services they were for.
+    pub(crate) fn sweep(&self) -> Vec<ServiceId> {
         let now = Instant::now();
         let mut dropped = Vec::new();
         self.used.lock().retain(|scope, used| {
@@ -91,8 +91,10 @@ impl Demand {
             }
             keep
         });
-        for scope in dropped {
-            self.subscriber.unsubscribe(scope);
+        for scope in dropped.iter().cloned() {
+            let subscriber = self.subscriber.clone();
+            tokio::spawn(async move { subscriber.unsubscribe(scope).await });
         }
+        dropped.iter().filter_map(|scope| parse_scope(scope)).map(|(_, service)| service).collect()
     }
 }

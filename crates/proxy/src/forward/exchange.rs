@@ -1,0 +1,182 @@
+//! One request over one connection to one endpoint: a pooled one, or a new one.
+//!
+//! Invariant: an error says whether the request can have reached the application; a request that certainly did not comes
+//! back with the error when it can be sent again.
+
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use http::{Request, Response, uri::Scheme};
+use tokio::time::Instant;
+
+use super::{
+    connect::{ConnectError, Security, connect},
+    pool::{Life, PoolKey, Slot, Version},
+};
+use crate::{
+    balance::health::ServiceHealth,
+    core::Core,
+    http::{Body, Delivery, H1Client, H2Client, SendError},
+};
+
+/// A pooled connection may prove dead as it is used; so often another one is tried before a fresh one.
+const STALE_TRIES: usize = 2;
+
+/// One endpoint, and how to get there.
+pub(crate) struct Hop {
+    /// What makes connections to it interchangeable.
+    pub(crate) key: PoolKey,
+    /// How to secure a new one.
+    pub(crate) security: Security,
+    /// Time to connect.
+    pub(crate) connect_timeout: Duration,
+    /// How long a connection may be idle.
+    pub(crate) idle: Duration,
+    /// How old it may become.
+    pub(crate) max_age: Option<Duration>,
+    /// How many requests it may carry.
+    pub(crate) max_requests: Option<u32>,
+    /// Most connections to the service.
+    pub(crate) max_connections: u32,
+    /// Most requests that wait for one.
+    pub(crate) max_pending: u32,
+    /// The service's counters.
+    pub(crate) health: std::sync::Arc<ServiceHealth>,
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(crate) enum HopError {
+    /// No connection could be made; the request never left.
+    Connect(ConnectError),
+    /// The destination's limit of connections or waiting requests is reached; the request never left.
+    Overflow,
+    /// The request was sent, or began to be.
+    Send(Delivery, SendError),
+}
+
+/// Sends a request and waits for the response's head.
+pub(crate) async fn exchange(
+    core: &Rc<Core>,
+    hop: &Hop,
+    mut request: Request<Body>,
+) -> Result<(Response<Body>, SocketAddr), HopError> {
+    match hop.key.version {
+        Version::H1 => {
+            for _ in 0..STALE_TRIES {
+                let Some((client, life)) = core.pool.take(&hop.key) else { break };
+                life.requests.set(life.requests.get() + 1);
+                match client.send(request).await {
+                    Ok(response) => return Ok((response, hop.key.address)),
+                    Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => request = *back,
+                    Err(error) => return Err(HopError::Send(error.delivery, error)),
+                }
+            }
+            let (client, life) = fresh_h1(core, hop).await?;
+            life.requests.set(1);
+            let sent = client.send(request).await;
+            sent.map(|response| (response, hop.key.address)).map_err(|error| HopError::Send(error.delivery, error))
+        }
+        Version::H2 => {
+            for _ in 0..STALE_TRIES {
+                let client = multiplexed(core, hop).await?;
+                match client.send(request).await {
+                    Ok(response) => return Ok((response, hop.key.address)),
+                    Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => request = *back,
+                    Err(error) => return Err(HopError::Send(error.delivery, error)),
+                }
+            }
+            let client = multiplexed(core, hop).await?;
+            let sent = client.send(request).await;
+            sent.map(|response| (response, hop.key.address)).map_err(|error| HopError::Send(error.delivery, error))
+        }
+    }
+}
+
+async fn fresh_h1(core: &Rc<Core>, hop: &Hop) -> Result<(H1Client<super::stream::Stream>, Rc<Life>), HopError> {
+    let slot = slot(core, hop).await?;
+    let slot = match slot {
+        Place::New(slot) => slot,
+        Place::Reused(client, life) => return Ok((client, life)),
+    };
+    let stream = connect(hop.key.address, &hop.security, hop.connect_timeout).await.map_err(HopError::Connect)?;
+    let client = H1Client::new(stream, core.client.clone());
+    let life = life(hop, slot);
+    core.pool.keep(hop.key.clone(), &client, life.clone());
+    Ok((client, life))
+}
+
+async fn multiplexed(core: &Rc<Core>, hop: &Hop) -> Result<H2Client, HopError> {
+    if let Some(client) = core.pool.multiplexed(&hop.key) {
+        return Ok(client);
+    }
+    let host = core.pool.host(&hop.key);
+    let _one_at_a_time = host.connecting.lock().await;
+    if let Some(client) = core.pool.multiplexed(&hop.key) {
+        return Ok(client);
+    }
+    let slot = take_slot(hop).ok_or(HopError::Overflow)?;
+    let stream = connect(hop.key.address, &hop.security, hop.connect_timeout).await.map_err(HopError::Connect)?;
+    let scheme = if matches!(hop.security, Security::Plain) { Scheme::HTTP } else { Scheme::HTTPS };
+    let address = hop.key.address;
+    let failed = |error: h2::Error| {
+        let source = error.into_io().unwrap_or_else(|| std::io::Error::other("the HTTP/2 handshake failed"));
+        HopError::Connect(ConnectError::Tcp { address, source })
+    };
+    let (client, driver) = H2Client::handshake(stream, scheme, &core.client).await.map_err(failed)?;
+    core.pool.add_multiplexed(&hop.key, client.clone());
+    tokio::task::spawn_local(async move {
+        if let Err(error) = driver.await {
+            tracing::debug!(%address, %error, "a connection ended");
+        }
+        drop(slot);
+    });
+    Ok(client)
+}
+
+fn life(hop: &Hop, slot: Slot) -> Rc<Life> {
+    Rc::new(Life {
+        born: Instant::now(),
+        requests: Cell::new(0),
+        idle_timeout: hop.idle,
+        max_age: hop.max_age,
+        max_requests: hop.max_requests,
+        _slot: slot,
+    })
+}
+
+enum Place {
+    New(Slot),
+    Reused(H1Client<super::stream::Stream>, Rc<Life>),
+}
+
+/// A place among the destination's connections; when all are taken, waits for one that becomes idle.
+async fn slot(core: &Rc<Core>, hop: &Hop) -> Result<Place, HopError> {
+    if let Some(slot) = take_slot(hop) {
+        return Ok(Place::New(slot));
+    }
+    if hop.health.pending.fetch_add(1, Relaxed) >= hop.max_pending {
+        hop.health.pending.fetch_sub(1, Relaxed);
+        return Err(HopError::Overflow);
+    }
+    let health = hop.health.clone();
+    let _waiting = Slot::new(move || drop(health.pending.fetch_sub(1, Relaxed)));
+    let deadline = Instant::now() + hop.connect_timeout;
+    while Instant::now() < deadline {
+        if let Some((client, life)) = core.pool.take(&hop.key) {
+            return Ok(Place::Reused(client, life));
+        }
+        if let Some(slot) = take_slot(hop) {
+            return Ok(Place::New(slot));
+        }
+        // Only a destination whose connection limit is reached comes here.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Err(HopError::Overflow)
+}
+
+fn take_slot(hop: &Hop) -> Option<Slot> {
+    let before = hop.health.connections.fetch_add(1, Relaxed);
+    let health = hop.health.clone();
+    let slot = Slot::new(move || drop(health.connections.fetch_sub(1, Relaxed)));
+    (before < hop.max_connections).then_some(slot)
+}

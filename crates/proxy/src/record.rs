@@ -1,0 +1,395 @@
+//! One record for each request, closed when its response's body ends: the only place that turns outcomes into metrics, spans
+//! and log lines.
+//!
+//! Invariant: every request that reached a pipeline is recorded exactly once, also when its client goes away: a record
+//! that is dropped open is closed as "the client closed the connection".
+//! Must not know: routes, policies, endpoints; steps hand it facts.
+
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use leno_telemetry::{
+    ConnectionSecurity, PeerMeta, Reporter, RequestDetails, RequestProtocol, RequestRecord, ResponseFlags, ServiceMeta,
+    SpanContext, Step, TraceParent, overhead,
+};
+use tokio::time::Instant;
+
+use crate::{
+    core::Core,
+    http::{Body, BodyError, BodyStream, hop},
+    preface,
+};
+
+/// A record that is not closed yet.
+pub(crate) struct OpenRecord {
+    core: Rc<Core>,
+    record: Option<Box<RequestRecord>>,
+    started: Instant,
+    step_began: Instant,
+    received: Rc<Counted>,
+}
+
+/// What passes through a body.
+#[derive(Default)]
+struct Counted {
+    bytes: Cell<u64>,
+    messages: Cell<u64>,
+    grpc: Cell<bool>,
+    frame: Cell<GrpcFrame>,
+}
+
+/// Where in gRPC's length-prefixed messages a body is.
+#[derive(Clone, Copy, Default)]
+struct GrpcFrame {
+    prefix: u8,
+    length: u32,
+    left: u32,
+}
+
+/// Who is on a request's ends.
+pub(crate) struct Ends {
+    pub(crate) reporter: Reporter,
+    pub(crate) source: Arc<PeerMeta>,
+    pub(crate) destination: Arc<PeerMeta>,
+    pub(crate) service: Arc<ServiceMeta>,
+    pub(crate) security: ConnectionSecurity,
+}
+
+impl OpenRecord {
+    /// Opens a record as a request's head arrives.
+    pub(crate) fn open(core: &Rc<Core>, ends: Ends, request: &Request<Body>) -> Self {
+        let now = Instant::now();
+        let Ends { reporter, source, destination, service, security } = ends;
+        let mut record = RequestRecord::new(reporter, source, destination, service, SystemTime::now());
+        record.security = security;
+        let grpc = is_grpc(request.headers());
+        if grpc {
+            record.protocol = RequestProtocol::Grpc;
+        }
+        if core.shared.telemetry.wants_details() {
+            record.details = Some(Box::new(details(request)));
+        }
+        let received = Counted::default();
+        received.grpc.set(grpc);
+        Self { core: core.clone(), record: Some(Box::new(record)), started: now, step_began: now, received: Rc::new(received) }
+    }
+
+    /// The facts, to add to.
+    pub(crate) fn facts(&mut self) -> &mut RequestRecord {
+        self.record.get_or_insert_with(|| {
+            // Only `close` takes the record, and it takes `self` with it.
+            Box::new(RequestRecord::new(
+                Reporter::Source,
+                PeerMeta::unknown(),
+                PeerMeta::unknown(),
+                ServiceMeta::unknown(),
+                SystemTime::UNIX_EPOCH,
+            ))
+        })
+    }
+
+    /// Details, when somebody reads them.
+    pub(crate) fn details(&mut self) -> Option<&mut RequestDetails> {
+        self.facts().details.as_deref_mut()
+    }
+
+    /// Since the request's head arrived.
+    pub(crate) fn elapsed(&self) -> std::time::Duration {
+        self.started.elapsed()
+    }
+
+    /// What a step cost, from the end of the one before.
+    pub(crate) fn step(&mut self, step: Step) {
+        let now = Instant::now();
+        let nanos = u64::try_from(now.duration_since(self.step_began).as_nanos()).unwrap_or(u64::MAX);
+        self.step_began = now;
+        self.facts().overhead.add(step, nanos);
+    }
+
+    /// What passed since the last step was waiting, and not this proxy's work.
+    pub(crate) fn waited(&mut self) {
+        self.step_began = Instant::now();
+    }
+
+    /// Sets how it ended, when it was not the upstream that answered.
+    pub(crate) fn outcome(&mut self, flags: ResponseFlags, details_code: impl Into<Cow<'static, str>>) {
+        let facts = self.facts();
+        facts.flags = facts.flags.with(flags);
+        facts.details_code = details_code.into();
+    }
+
+    /// Begins or continues the request's trace and gives the next hop its context (W3C Trace Context).
+    pub(crate) fn trace(&mut self, headers: &mut HeaderMap) {
+        let sampling = self.core.shared.bootstrap.tracing.as_ref().map_or(0.0, |tracing| tracing.sampling);
+        let parent = headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
+        if parent.is_none() {
+            headers.remove("tracestate");
+            if sampling <= 0.0 {
+                headers.remove("traceparent");
+                return;
+            }
+        }
+        let context = SpanContext::begin(parent, sampling, self.core.random_bytes());
+        if let Ok(value) = context.traceparent().try_into() {
+            headers.insert("traceparent", value);
+        }
+        self.facts().trace = Some(context);
+    }
+
+    /// Counts what a request's body carries.
+    pub(crate) fn count_request(&self, body: Body) -> Body {
+        if http_body::Body::is_end_stream(&body) {
+            return body;
+        }
+        if let Some(bytes) = body.as_full() {
+            self.received.take(&bytes);
+            return body;
+        }
+        Body::boxed(CountedBody { inner: body, counted: self.received.clone() })
+    }
+
+    /// Hands the record over to a response's body; it is closed when that ends.
+    pub(crate) fn close_with(mut self, response: Response<Body>) -> Response<Body> {
+        self.step(Step::Write);
+        let (parts, body) = response.into_parts();
+        let facts = self.facts();
+        facts.response_code = parts.status.as_u16();
+        facts.grpc_status = grpc_status(&parts.headers);
+        facts.peer_overhead = facts.peer_overhead.or_else(|| {
+            let value = parts.headers.get(preface::OVERHEAD)?;
+            overhead::parse_header_value(value.as_bytes())
+        });
+        let sent = Counted::default();
+        sent.grpc.set(self.received.grpc.get());
+        if body.is_upgraded() || http_body::Body::is_end_stream(&body) {
+            self.close(&sent);
+            return Response::from_parts(parts, body);
+        }
+        if let Some(bytes) = body.as_full() {
+            sent.take(&bytes);
+            self.close(&sent);
+            return Response::from_parts(parts, body);
+        }
+        let recorded = RecordedBody { inner: body, sent, open: Some(self) };
+        Response::from_parts(parts, Body::boxed(recorded))
+    }
+
+    fn close(&mut self, sent: &Counted) {
+        let Some(mut record) = self.record.take() else { return };
+        record.duration = self.started.elapsed();
+        record.bytes_received = self.received.bytes.get();
+        record.request_messages = self.received.messages.get();
+        record.bytes_sent = sent.bytes.get();
+        record.response_messages = sent.messages.get();
+        self.core.shard.request(*record);
+    }
+}
+
+impl Drop for OpenRecord {
+    /// A handler that is dropped lost its client; there is no other place that could see it.
+    fn drop(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.flags = record.flags.with(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+            record.details_code = "downstream_remote_disconnect".into();
+            self.close(&Counted::default());
+        }
+    }
+}
+
+struct RecordedBody {
+    inner: Body,
+    sent: Counted,
+    open: Option<OpenRecord>,
+}
+
+impl RecordedBody {
+    fn end(&mut self, error: Option<&BodyError>) {
+        let Some(mut open) = self.open.take() else { return };
+        if let Some(error) = error {
+            let (flag, code) = match error {
+                BodyError::Timeout => (ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout"),
+                BodyError::Malformed(_) => (ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "upstream_protocol_error"),
+                _ => (ResponseFlags::UPSTREAM_CONNECTION_TERMINATION, "upstream_reset_after_response_started"),
+            };
+            open.outcome(flag, code);
+        }
+        open.close(&self.sent);
+    }
+}
+
+impl BodyStream for RecordedBody {
+    fn poll_progress(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        self.inner.poll_progress(cx);
+    }
+}
+
+impl http_body::Body for RecordedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    this.sent.take(data);
+                } else if let (Some(trailers), Some(open)) = (frame.trailers_ref(), &mut this.open) {
+                    let status = grpc_status(trailers);
+                    let facts = open.facts();
+                    facts.grpc_status = status.or(facts.grpc_status);
+                }
+                if this.inner.is_end_stream() {
+                    this.end(None);
+                }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let error = error.clone();
+                this.end(Some(&error));
+            }
+            Poll::Ready(None) => this.end(None),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+struct CountedBody {
+    inner: Body,
+    counted: Rc<Counted>,
+}
+
+impl BodyStream for CountedBody {
+    fn poll_progress(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        self.inner.poll_progress(cx);
+    }
+}
+
+impl http_body::Body for CountedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            this.counted.take(data);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Counted {
+    fn take(&self, data: &[u8]) {
+        self.bytes.set(self.bytes.get() + data.len() as u64);
+        if self.grpc.get() {
+            let mut frame = self.frame.get();
+            self.messages.set(self.messages.get() + frame.advance(data));
+            self.frame.set(frame);
+        }
+    }
+}
+
+impl GrpcFrame {
+    /// Follows the data and returns how many messages ended in it (gRPC over HTTP/2: Length-Prefixed-Message).
+    fn advance(&mut self, mut data: &[u8]) -> u64 {
+        let mut ended = 0;
+        while let Some((first, rest)) = data.split_first() {
+            if self.left > 0 {
+                let step = data.len().min(self.left as usize);
+                self.left -= step as u32;
+                data = &data[step..];
+                ended += u64::from(self.left == 0);
+                continue;
+            }
+            if self.prefix > 0 {
+                self.length = (self.length << 8) | u32::from(*first);
+            }
+            self.prefix += 1;
+            data = rest;
+            if self.prefix == 5 {
+                self.left = self.length;
+                ended += u64::from(self.left == 0);
+                (self.prefix, self.length) = (0, 0);
+            }
+        }
+        ended
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+fn details(request: &Request<Body>) -> RequestDetails {
+    let header = |name: &str| -> Option<Box<str>> {
+        request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into())
+    };
+    RequestDetails {
+        method: request.method().as_str().into(),
+        path: request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str).into(),
+        version: match request.version() {
+            http::Version::HTTP_10 => Some(leno_telemetry::HttpVersion::Http10),
+            http::Version::HTTP_11 => Some(leno_telemetry::HttpVersion::Http11),
+            http::Version::HTTP_2 => Some(leno_telemetry::HttpVersion::Http2),
+            _ => None,
+        },
+        authority: hop::authority(request.headers()).map(Into::into),
+        user_agent: header("user-agent"),
+        request_id: header("x-request-id"),
+        forwarded_for: header("x-forwarded-for"),
+        ..RequestDetails::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_messages_are_counted_however_they_are_cut() {
+        let mut bytes = Vec::new();
+        for size in [0_u32, 5, 1, 300] {
+            bytes.push(0);
+            bytes.extend(size.to_be_bytes());
+            bytes.extend(vec![7; size as usize]);
+        }
+        for cut in 1..bytes.len() {
+            let mut frame = GrpcFrame::default();
+            let counted: u64 = bytes.chunks(cut).map(|chunk| frame.advance(chunk)).sum();
+            assert_eq!(counted, 4, "chunks of {cut}");
+        }
+    }
+}

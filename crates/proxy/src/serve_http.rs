@@ -1,0 +1,551 @@
+//! The pipelines of requests: outbound (our application calls), inbound (a peer calls our application), edge (a gateway).
+//!
+//! Each reads top-down as the steps of DESIGN's data path. Every other file of the crate is one of their lines.
+//! Invariant: one snapshot of the tables for each request; the path that is decided upon is the path that is sent on.
+
+use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version as HttpVersion, uri::PathAndQuery};
+use leno_decide::{Forward, Headers, NoTrace, Outbound, RequestFacts, RouteOutcome, Tables, route};
+use leno_model::{Protocol, ServiceId};
+use leno_telemetry::{ConnectionSecurity, PeerMeta, Reporter, ResponseFlags, ServiceMeta, Step};
+
+use crate::{
+    config::demand::Demanded,
+    core::Core,
+    forward::{
+        application,
+        attempts::{Carried, carry, edit},
+        pool::Version,
+    },
+    http::{
+        Body, hop,
+        path::{PathPolicy, normalise},
+    },
+    policy::{self, Arrival},
+    preface,
+    record::{Ends, OpenRecord},
+    respond,
+    shared::Busy,
+};
+
+/// An outbound connection of our application: what it dialled.
+pub(crate) struct OutboundConnection {
+    /// The address, as PROXY protocol or capture told; `None` for an HTTP proxy's client, which names hosts.
+    pub(crate) dialled: Option<std::net::SocketAddr>,
+}
+
+/// A connection to our application.
+pub(crate) struct InboundConnection {
+    /// The verified peer; `None` in plaintext.
+    pub(crate) peer: Option<leno_model::SpiffeId>,
+    /// What the peer's proxy says of its workload.
+    pub(crate) source: Arc<PeerMeta>,
+    /// The other end.
+    pub(crate) remote: std::net::SocketAddr,
+    /// The address that was dialled.
+    pub(crate) local: IpAddr,
+    /// The workload's port.
+    pub(crate) port: u16,
+    /// The service that was called.
+    pub(crate) service: Arc<ServiceMeta>,
+    /// The name in the handshake.
+    pub(crate) sni: Option<Arc<str>>,
+}
+
+/// A connection to a gateway's listener.
+pub(crate) struct EdgeConnection {
+    /// The other end.
+    pub(crate) remote: std::net::SocketAddr,
+    /// The listener's port.
+    pub(crate) port: u16,
+    /// `http` or `https`.
+    pub(crate) scheme: &'static str,
+    /// Name of the listener that the handshake chose.
+    pub(crate) listener: Option<Arc<str>>,
+    /// The name in the handshake.
+    pub(crate) sni: Option<Arc<str>>,
+}
+
+/// A request of our application.
+pub(crate) async fn outbound(core: &Rc<Core>, connection: &OutboundConnection, mut request: Request<Body>) -> Response<Body> {
+    let _busy = Busy::new(&core.shared);
+    let me = core.me();
+    preface::strip(request.headers_mut());
+    identify_request(core, request.headers_mut());
+    let ends = Ends {
+        reporter: Reporter::Source,
+        source: me.meta.clone(),
+        destination: PeerMeta::unknown(),
+        service: ServiceMeta::unknown(),
+        security: ConnectionSecurity::Unknown,
+    };
+    let mut record = OpenRecord::open(core, ends, &request);
+    record.trace(request.headers_mut());
+    let response = match outbound_route(core, connection, request, &mut record).await {
+        Ok(response) | Err(response) => response,
+    };
+    let (mut parts, body) = record.close_with(response).into_parts();
+    preface::strip(&mut parts.headers);
+    Response::from_parts(parts, body)
+}
+
+async fn outbound_route(
+    core: &Rc<Core>,
+    connection: &OutboundConnection,
+    mut request: Request<Body>,
+    record: &mut OpenRecord,
+) -> Result<Response<Body>, Response<Body>> {
+    normalise_path(&mut request, record)?;
+    let authority = hop::authority(request.headers()).unwrap_or_default().to_owned();
+    let mut tables = core.shared.tables.load_full();
+    let (service, port) = known_service(&tables, connection, &authority, &request, record)?;
+    if tables.loaded(&service, port).is_none() {
+        record.waited();
+        tables = load(core, &service, &request, record).await?;
+        record.waited();
+    }
+    let Some(loaded) = tables.loaded(&service, port) else {
+        record.outcome(ResponseFlags::NO_FILTER_CONFIG_FOUND, "service_not_loaded");
+        return Err(respond::plain(&request, StatusCode::SERVICE_UNAVAILABLE, "the service's configuration has not arrived"));
+    };
+    record.step(Step::Parse);
+    let routes = loaded.routes.clone();
+    let facts = RouteFacts { scheme: "http", port, source: core.shared.bootstrap.address, dialled: connection.dialled };
+    decide_and_carry(core, &tables, &routes.http, facts, request, record).await
+}
+
+/// The service that was dialled or named.
+fn known_service(
+    tables: &Tables,
+    connection: &OutboundConnection,
+    authority: &str,
+    request: &Request<Body>,
+    record: &mut OpenRecord,
+) -> Result<(ServiceId, u16), Response<Body>> {
+    let found = match connection.dialled {
+        Some(dialled) => tables.outbound_by_address(dialled.ip(), dialled.port()),
+        None => {
+            let port = leno_decide::facts::port_of(authority).unwrap_or(80);
+            tables.outbound_by_host(leno_decide::facts::host_of(authority), port)
+        }
+    };
+    match found {
+        Outbound::Known(known) => Ok((known.entry.service.clone(), known.port.port)),
+        Outbound::NoSuchPort(entry) => {
+            record.outcome(ResponseFlags::NO_ROUTE, "route_not_found");
+            Err(respond::plain(request, StatusCode::BAD_GATEWAY, &format!("{} has no such port", entry.service.host)))
+        }
+        Outbound::Hidden(_) | Outbound::Unknown => {
+            record.outcome(ResponseFlags::NO_ROUTE, "route_not_found");
+            Err(respond::plain(request, StatusCode::BAD_GATEWAY, "no such service"))
+        }
+    }
+}
+
+/// Has a service loaded on first use.
+async fn load(
+    core: &Rc<Core>,
+    service: &ServiceId,
+    request: &Request<Body>,
+    record: &mut OpenRecord,
+) -> Result<Arc<Tables>, Response<Body>> {
+    match core.shared.demand.load(service).await {
+        Demanded::Loaded => Ok(core.shared.tables.load_full()),
+        Demanded::NotFound => {
+            record.outcome(ResponseFlags::NO_CLUSTER, "cluster_not_found");
+            Err(respond::plain(request, StatusCode::BAD_GATEWAY, "the service does not exist for this workload"))
+        }
+        Demanded::Unanswered => {
+            record.outcome(ResponseFlags::NO_FILTER_CONFIG_FOUND, "service_not_loaded");
+            Err(respond::plain(request, StatusCode::SERVICE_UNAVAILABLE, "the service's configuration did not arrive in time"))
+        }
+    }
+}
+
+/// A request of a client outside the mesh, at a gateway.
+pub(crate) async fn edge(core: &Rc<Core>, connection: &EdgeConnection, mut request: Request<Body>) -> Response<Body> {
+    let _busy = Busy::new(&core.shared);
+    let me = core.me();
+    believe_nothing(request.headers_mut(), connection.remote.ip(), connection.scheme);
+    identify_request(core, request.headers_mut());
+    let ends = Ends {
+        reporter: Reporter::Source,
+        source: me.meta.clone(),
+        destination: PeerMeta::unknown(),
+        service: ServiceMeta::unknown(),
+        security: ConnectionSecurity::Unknown,
+    };
+    let mut record = OpenRecord::open(core, ends, &request);
+    record.trace(request.headers_mut());
+    let response = match edge_route(core, connection, request, &mut record).await {
+        Ok(response) | Err(response) => response,
+    };
+    let (mut parts, body) = record.close_with(response).into_parts();
+    preface::strip(&mut parts.headers);
+    Response::from_parts(parts, body)
+}
+
+async fn edge_route(
+    core: &Rc<Core>,
+    connection: &EdgeConnection,
+    mut request: Request<Body>,
+    record: &mut OpenRecord,
+) -> Result<Response<Body>, Response<Body>> {
+    normalise_path(&mut request, record)?;
+    let tables = core.shared.tables.load_full();
+    let not_found = |record: &mut OpenRecord, request: &Request<Body>| {
+        record.outcome(ResponseFlags::NO_ROUTE, "route_not_found");
+        respond::plain(request, StatusCode::NOT_FOUND, "no route for this host")
+    };
+    let Some(gateway) = tables.gateway().cloned() else { return Err(not_found(record, &request)) };
+    let authority = hop::authority(request.headers()).unwrap_or_default().to_owned();
+    let host = leno_decide::facts::host_of(&authority);
+    let accepted = connection.listener.as_ref().and_then(|name| {
+        gateway.listeners(connection.port).iter().map(|table| &table.listener).find(|listener| listener.name == *name)
+    });
+    record.step(Step::Parse);
+    match gateway.select_host(connection.port, accepted, host) {
+        leno_decide::HostSelection::Routes { listener, routes, .. } => {
+            if listener.listener.https_redirect && connection.scheme == "http" {
+                let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+                record.outcome(ResponseFlags::NONE, "direct_response");
+                return Ok(respond::redirect(301, &format!("https://{host}{path}")));
+            }
+            let facts = RouteFacts {
+                scheme: connection.scheme,
+                port: connection.port,
+                source: connection.remote.ip(),
+                dialled: None,
+            };
+            decide_and_carry(core, &tables, routes, facts, request, record).await
+        }
+        leno_decide::HostSelection::Misdirected(_) => {
+            record.outcome(ResponseFlags::NO_ROUTE, "misdirected_request");
+            Err(respond::plain(&request, StatusCode::MISDIRECTED_REQUEST, "this connection is for another host"))
+        }
+        leno_decide::HostSelection::NotFound(_) => Err(not_found(record, &request)),
+    }
+}
+
+/// What routing needs to know besides the request.
+struct RouteFacts {
+    scheme: &'static str,
+    port: u16,
+    source: IpAddr,
+    dialled: Option<std::net::SocketAddr>,
+}
+
+async fn decide_and_carry(
+    core: &Rc<Core>,
+    tables: &Arc<Tables>,
+    table: &leno_decide::HttpTable,
+    facts: RouteFacts,
+    mut request: Request<Body>,
+    record: &mut OpenRecord,
+) -> Result<Response<Body>, Response<Body>> {
+    let authority = hop::authority(request.headers()).unwrap_or_default();
+    let headers = HeaderFacts(request.headers());
+    let request_facts = RequestFacts {
+        method: request.method().as_str(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        scheme: facts.scheme,
+        authority,
+        headers: &headers,
+        remote_ip: None,
+    };
+    let outcome = route::route(table, tables.me(), &request_facts, facts.port, &mut NoTrace);
+    record.step(Step::Route);
+    let forward = match outcome {
+        RouteOutcome::Forward(forward) => forward,
+        RouteOutcome::Redirect { rule, status, location } => {
+            name_route(record, &rule.name);
+            record.outcome(ResponseFlags::NONE, "direct_response");
+            let mut response = respond::redirect(status, &location);
+            edit(response.headers_mut(), &rule.response_headers);
+            return Ok(response);
+        }
+        RouteOutcome::Respond { rule, status, body } => {
+            name_route(record, &rule.name);
+            record.outcome(ResponseFlags::NONE, "direct_response");
+            let mut response = respond::direct(status, body);
+            edit(response.headers_mut(), &rule.response_headers);
+            return Ok(response);
+        }
+        RouteOutcome::Fail { rule, status, reason } => {
+            name_route(record, &rule.name);
+            record.outcome(ResponseFlags::NO_CLUSTER, "cluster_not_found");
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            return Err(respond::plain(&request, status, reason));
+        }
+        RouteOutcome::NoRoute => {
+            record.outcome(ResponseFlags::NO_ROUTE, "route_not_found");
+            return Err(respond::plain(&request, StatusCode::NOT_FOUND, "no route matches"));
+        }
+    };
+    name_route(record, &forward.rule.name);
+    inject_fault(core, &forward, &request, record).await?;
+    rewrite(&forward, &mut request);
+    let version = if request.version() == HttpVersion::HTTP_2 { Version::H2 } else { Version::H1 };
+    let rule = forward.rule.clone();
+    record.step(Step::Policy);
+    let carried = Carried {
+        admitted: policy::admit_outbound(),
+        forward,
+        tables,
+        request,
+        version,
+        source: facts.source,
+        dialled: facts.dialled,
+    };
+    let mut response = Box::pin(carry(core, carried, record)).await;
+    edit(response.headers_mut(), &rule.response_headers);
+    Ok(response)
+}
+
+async fn inject_fault(
+    core: &Rc<Core>,
+    forward: &Forward<'_>,
+    request: &Request<Body>,
+    record: &mut OpenRecord,
+) -> Result<(), Response<Body>> {
+    let Some(fault) = &forward.rule.fault else { return Ok(()) };
+    let outcome = route::fault(fault, u64::from(core.roll()) << 32, u64::from(core.roll()) << 32);
+    if let Some(delay) = outcome.delay {
+        tokio::time::sleep(delay.duration()).await;
+        record.waited();
+        record.outcome(ResponseFlags::DELAY_INJECTED, "via_upstream");
+    }
+    match outcome.abort {
+        None => Ok(()),
+        Some(with) => {
+            record.outcome(ResponseFlags::FAULT_INJECTED, "fault_filter_abort");
+            Err(respond::abort(request, with))
+        }
+    }
+}
+
+fn rewrite(forward: &Forward<'_>, request: &mut Request<Body>) {
+    if let Some(path) = forward.path(request.uri().path()) {
+        let target = match request.uri().query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        };
+        let original = request.uri().path_and_query().and_then(|path| HeaderValue::try_from(path.as_str()).ok());
+        if let Ok(target) = target.parse() {
+            *request.uri_mut() = target;
+            if let Some(original) = original {
+                request.headers_mut().insert("x-envoy-original-path", original);
+            }
+        }
+    }
+    if let Some(authority) = &forward.rule.rewrite.authority
+        && let Ok(authority) = HeaderValue::try_from(&**authority)
+    {
+        request.headers_mut().insert(http::header::HOST, authority);
+    }
+}
+
+/// A request to our application.
+pub(crate) async fn inbound(core: &Rc<Core>, connection: &InboundConnection, mut request: Request<Body>) -> Response<Body> {
+    let _busy = Busy::new(&core.shared);
+    let me = core.me();
+    match &connection.peer {
+        Some(peer) => say_who(request.headers_mut(), peer, &core.shared),
+        None => {
+            believe_nothing(request.headers_mut(), connection.remote.ip(), "http");
+            preface::strip(request.headers_mut());
+        }
+    }
+    identify_request(core, request.headers_mut());
+    let ends = Ends {
+        reporter: Reporter::Destination,
+        source: connection.source.clone(),
+        destination: me.meta.clone(),
+        service: connection.service.clone(),
+        security: if connection.peer.is_some() { ConnectionSecurity::MutualTls } else { ConnectionSecurity::None },
+    };
+    let mut record = OpenRecord::open(core, ends, &request);
+    record.trace(request.headers_mut());
+    if let Some(details) = record.details() {
+        details.connection.server_name = connection.sni.clone();
+        details.connection.downstream_remote = Some(connection.remote);
+    }
+    let mut response = match inbound_admit(core, connection, request, &mut record).await {
+        Ok(response) | Err(response) => response,
+    };
+    if connection.peer.is_some() {
+        record.step(Step::Write);
+        let micros = record.facts().overhead.header_value();
+        response.headers_mut().insert(HeaderName::from_static(preface::OVERHEAD), HeaderValue::from(micros));
+    } else {
+        preface::strip(response.headers_mut());
+    }
+    record.close_with(response)
+}
+
+async fn inbound_admit(
+    core: &Rc<Core>,
+    connection: &InboundConnection,
+    mut request: Request<Body>,
+    record: &mut OpenRecord,
+) -> Result<Response<Body>, Response<Body>> {
+    normalise_path(&mut request, record)?;
+    record.step(Step::Parse);
+    let tables = core.shared.tables.load_full();
+    let Some(inbound) = tables.inbound() else {
+        let mut response = respond::plain(&request, StatusCode::SERVICE_UNAVAILABLE, "the workload's policies have not arrived");
+        respond::mark_not_delivered(&mut response);
+        record.outcome(ResponseFlags::NO_FILTER_CONFIG_FOUND, "policies_not_loaded");
+        return Err(response);
+    };
+    let authority = hop::authority(request.headers()).unwrap_or_default();
+    let headers = HeaderFacts(request.headers());
+    let facts = RequestFacts {
+        method: request.method().as_str(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        scheme: "http",
+        authority,
+        headers: &headers,
+        remote_ip: None,
+    };
+    let arrival = connection.arrival();
+    let admitted = match policy::admit_request(core, inbound, &arrival, &request, &facts) {
+        Ok(admitted) => admitted,
+        Err((id, by)) => {
+            let matched = by.policy().map_or_else(|| "none".to_owned(), |policy| {
+                let (namespace, name) = policy.split_once('/').unwrap_or(("", policy));
+                let rule = by.rule().map_or_else(String::new, |rule| format!("-rule[{rule}]"));
+                format!("ns[{namespace}]-policy[{name}]{rule}")
+            });
+            record.outcome(ResponseFlags::NONE, format!("rbac_access_denied_matched_policy[{matched}]"));
+            if let Some(details) = record.details() {
+                details.denial = Some(id.clone().into());
+            }
+            return Err(respond::denied(&request, &id));
+        }
+    };
+    let protocol = inbound.port(connection.port).protocol;
+    record.step(Step::Policy);
+    let version = application_version(protocol, &request);
+    Ok(application::carry(core, admitted, connection.port, version, request, record).await)
+}
+
+impl InboundConnection {
+    /// The facts that policies look at.
+    pub(crate) fn arrival(&self) -> Arrival<'_> {
+        Arrival {
+            peer: self.peer.as_ref(),
+            remote: self.remote,
+            client_ip: self.remote.ip(),
+            local: self.local,
+            port: self.port,
+            sni: self.sni.as_deref(),
+        }
+    }
+}
+
+/// HTTP/2 to the application only for gRPC, a declared protocol, or prior knowledge on an undeclared port.
+fn application_version(protocol: Protocol, request: &Request<Body>) -> Version {
+    let came_by_h2 = request.version() == HttpVersion::HTTP_2;
+    let grpc = request
+        .headers()
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    match protocol {
+        Protocol::Http2 | Protocol::Grpc => Version::H2,
+        Protocol::Http1 if grpc && came_by_h2 => Version::H2,
+        Protocol::Http1 => Version::H1,
+        Protocol::Detect | Protocol::Tcp | Protocol::Tls if came_by_h2 => Version::H2,
+        Protocol::Detect | Protocol::Tcp | Protocol::Tls => Version::H1,
+    }
+}
+
+/// One normalisation, before any decision (docs/adr).
+fn normalise_path(request: &mut Request<Body>, record: &mut OpenRecord) -> Result<(), Response<Body>> {
+    let Some(target) = request.uri().path_and_query() else { return Ok(()) };
+    if target.as_str() == "*" {
+        return Ok(());
+    }
+    let refused = |record: &mut OpenRecord, request: &Request<Body>, why: &str| {
+        record.outcome(ResponseFlags::INVALID_HEADERS, "path_normalization_failed");
+        respond::plain(request, StatusCode::BAD_REQUEST, why)
+    };
+    match normalise(target.as_str(), &PathPolicy::default()) {
+        Ok(Cow::Borrowed(_)) => Ok(()),
+        Ok(Cow::Owned(path)) => match path.parse() {
+            Ok(uri) => {
+                *request.uri_mut() = uri;
+                Ok(())
+            }
+            Err(_) => Err(refused(record, request, "the path is malformed")),
+        },
+        Err(error) => Err(refused(record, request, &error.to_string())),
+    }
+}
+
+fn name_route(record: &mut OpenRecord, name: &Arc<str>) {
+    if let Some(details) = record.details() {
+        details.route_name = Some(name.clone());
+    }
+}
+
+/// Gives a request an id, once, at the first proxy it passes.
+fn identify_request(core: &Core, headers: &mut HeaderMap) {
+    if !headers.contains_key("x-request-id")
+        && let Ok(id) = HeaderValue::try_from(leno_telemetry::trace_context::request_id(core.random_bytes()))
+    {
+        headers.insert("x-request-id", id);
+    }
+}
+
+/// What a client outside the mesh says about where it comes from is not believed.
+fn believe_nothing(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str) {
+    const CLAIMS: [&str; 9] = [
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "forwarded",
+        "x-real-ip",
+        "x-forwarded-client-cert",
+        "x-envoy-external-address",
+        "x-envoy-original-path",
+    ];
+    for name in CLAIMS {
+        headers.remove(name);
+    }
+    preface::strip(headers);
+    if let Ok(value) = HeaderValue::try_from(client.to_canonical().to_string()) {
+        headers.insert("x-forwarded-for", value);
+    }
+    headers.insert("x-forwarded-proto", HeaderValue::from_static(scheme));
+}
+
+/// Tells the application who called (XFCC), whatever the caller said.
+fn say_who(headers: &mut HeaderMap, peer: &leno_model::SpiffeId, shared: &crate::shared::Shared) {
+    let by = shared.identity.certificate();
+    let by = by.as_ref().map_or("", |own| own.spiffe_id().as_str());
+    if let Ok(value) = HeaderValue::try_from(format!("By={by};URI={peer}")) {
+        headers.insert("x-forwarded-client-cert", value);
+    }
+}
+
+/// A header map as decisions see it.
+struct HeaderFacts<'h>(&'h HeaderMap);
+
+impl Headers for HeaderFacts<'_> {
+    fn value(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let mut values = self.0.get_all(name).iter().map(HeaderValue::as_bytes);
+        let first = values.next()?;
+        match values.next() {
+            None => Some(Cow::Borrowed(first)),
+            Some(second) => {
+                let all: Vec<&[u8]> = [first, second].into_iter().chain(values).collect();
+                Some(Cow::Owned(all.join(&b',')))
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The pipelines of connections whose requests are not seen: outbound, inbound, at a gateway, and past the mesh.
+//!
+//! Invariant: a connection to our application stays open only while policy would still admit it.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::{Duration, SystemTime}};
+
+use bytes::Bytes;
+use leno_decide::{BackendState, NoTrace, Outbound, Tables, TcpFacts, TcpOutcome, TcpTable, tcp::route_tcp};
+use leno_model::ServiceId;
+use leno_telemetry::{ConnectionRecord, ConnectionSecurity, PeerMeta, Reporter, ResponseFlags, ServiceMeta};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::Instant,
+};
+
+use crate::{
+    balance::{
+        cluster::{Choice, InFlight},
+        health::Outcome,
+    },
+    config::demand::Demanded,
+    core::Core,
+    forward::{
+        attempts::hop_to,
+        connect::{Security, connect},
+        pool::Version,
+        stream::Stream,
+        target::Target,
+    },
+    http::tunnel::{TunnelEnd, TunnelLimits, TunnelReason, copy_bidirectional},
+    policy::{self, Admitted},
+    preface,
+    serve_http::InboundConnection,
+    shared::Busy,
+};
+
+/// Endpoints that are tried for one connection.
+const TRIES: usize = 3;
+
+/// A connection's record, opened and closed in one place.
+struct Open {
+    core: Rc<Core>,
+    record: ConnectionRecord,
+    started: Instant,
+}
+
+impl Open {
+    fn new(core: &Rc<Core>, reporter: Reporter, source: Arc<PeerMeta>, destination: Arc<PeerMeta>, service: Arc<ServiceMeta>) -> Self {
+        let record = ConnectionRecord::new(reporter, source, destination, service, SystemTime::now());
+        Self { core: core.clone(), record, started: Instant::now() }
+    }
+
+    fn opened(&self) {
+        self.core.shard.connection_opened(&self.record);
+    }
+
+    fn close(mut self, flags: ResponseFlags, received: u64, sent: u64) {
+        self.record.flags = self.record.flags.with(flags);
+        self.record.duration = self.started.elapsed();
+        self.record.bytes_received = received;
+        self.record.bytes_sent = sent;
+        self.core.shard.connection_closed(self.record, (0, 0));
+    }
+}
+
+/// A connection of our application to a service.
+pub(crate) async fn outbound(core: &Rc<Core>, stream: &mut TcpStream, dialled: SocketAddr) {
+    let _busy = Busy::new(&core.shared);
+    let mut tables = core.shared.tables.load_full();
+    let Outbound::Known(known) = tables.outbound_by_address(dialled.ip(), dialled.port()) else { return };
+    let (service, port) = (known.entry.service.clone(), known.port.port);
+    if known.loaded.is_none() {
+        match core.shared.demand.load(&service).await {
+            Demanded::Loaded => tables = core.shared.tables.load_full(),
+            Demanded::NotFound | Demanded::Unanswered => {
+                tracing::debug!(%service, "its configuration has not arrived; the connection is closed");
+                return;
+            }
+        }
+    }
+    let Some(loaded) = tables.loaded(&service, port) else { return };
+    let sni = if loaded.routes.tcp.needs_sni() { crate::detect::server_name(stream).await.ok().flatten() } else { None };
+    let facts = TcpFacts { sni: sni.as_deref(), destination: Some(dialled.ip()) };
+    let routes = loaded.routes.clone();
+    carry(core, &tables, &routes.tcp, &facts, stream, Some(dialled), policy::admit_outbound()).await;
+}
+
+/// A connection at a gateway's TCP or TLS listener.
+pub(crate) async fn edge<S>(core: &Rc<Core>, tables: &Arc<Tables>, table: &TcpTable, sni: Option<&str>, stream: &mut S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let _busy = Busy::new(&core.shared);
+    let facts = TcpFacts { sni, destination: None };
+    carry(core, tables, table, &facts, stream, None, policy::admit_outbound()).await;
+}
+
+async fn carry<S>(
+    core: &Rc<Core>,
+    tables: &Arc<Tables>,
+    table: &TcpTable,
+    facts: &TcpFacts<'_>,
+    stream: &mut S,
+    dialled: Option<SocketAddr>,
+    admitted: Admitted,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Admitted { .. } = admitted;
+    let TcpOutcome::Forward { distribution, .. } = route_tcp(table, tables.me(), facts, &mut NoTrace) else {
+        tracing::debug!("no TCP route matches; the connection is closed");
+        return;
+    };
+    let roll = u64::from(core.roll()) << 32 | u64::from(core.roll());
+    let Some(backend) = distribution.pick(roll) else { return };
+    let BackendState::Ready(ready) = tables.backend(&backend.target) else {
+        tracing::debug!(backend = %backend.origin, "the backend does not resolve; the connection is closed");
+        return;
+    };
+    let target = core.targets.get(core, tables, &ready);
+    let me = core.me();
+    let mut tried = Vec::new();
+    for _ in 0..TRIES {
+        let rolls = (core.roll(), core.roll());
+        let choice = Choice { key: None, rolls, now: core.shared.clock(), tried: &tried, dialled };
+        let Some(position) = target.cluster.choose(choice) else { break };
+        tried.push(position);
+        let peer = target.cluster.peer(position);
+        let meta = target.peer_meta(peer.endpoint());
+        match dial(core, &target, position).await {
+            Ok(mut upstream) => {
+                let _in_flight = InFlight::on(&peer.health);
+                target.cluster.health.report(&peer.health, Outcome::Status(200), None, core.shared.clock());
+                let open = Open::new(core, Reporter::Source, me.meta.clone(), meta, target.meta.clone());
+                open.opened();
+                let end = copy(core, &target, stream, &mut upstream).await;
+                open.close(flags_of(&end), end.a_to_b, end.b_to_a);
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, upstream = %target.name, "connection attempt failed");
+                let policy = target.cluster.policy.outlier.as_ref();
+                target.cluster.health.report(&peer.health, Outcome::ConnectFailed, policy, core.shared.clock());
+            }
+        }
+    }
+    let open = Open::new(core, Reporter::Source, me.meta, PeerMeta::unknown(), target.meta.clone());
+    open.opened();
+    let flag = if tried.is_empty() { ResponseFlags::NO_HEALTHY_UPSTREAM } else { ResponseFlags::UPSTREAM_CONNECTION_FAILURE };
+    open.close(flag, 0, 0);
+}
+
+async fn dial(core: &Core, target: &Target, position: usize) -> Result<Stream, crate::forward::connect::ConnectError> {
+    let hop = hop_to(core, target, position, Version::H1).await?;
+    let endpoint = target.cluster.peer(position).endpoint();
+    let security = match hop.security {
+        Security::Mesh { .. } => target.security(core, endpoint, preface::ALPN_TCP)?,
+        other => other,
+    };
+    connect(hop.key.address, &security, hop.connect_timeout).await
+}
+
+async fn copy<S>(core: &Core, target: &Target, stream: &mut S, upstream: &mut Stream) -> TunnelEnd
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let limits = TunnelLimits { idle: target.limits.tcp_idle_timeout.duration(), ..TunnelLimits::default() };
+    copy_bidirectional(stream, upstream, (Bytes::new(), Bytes::new()), &limits, core.drain.handle()).await
+}
+
+/// A connection to our application.
+pub(crate) async fn inbound<S>(core: &Rc<Core>, connection: &InboundConnection, stream: &mut S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let _busy = Busy::new(&core.shared);
+    let me = core.me();
+    let mut open = Open::new(core, Reporter::Destination, connection.source.clone(), me.meta, connection.service.clone());
+    open.record.security =
+        if connection.peer.is_some() { ConnectionSecurity::MutualTls } else { ConnectionSecurity::None };
+    open.opened();
+    let tables = core.shared.tables.load_full();
+    let admitted = tables.inbound().map(|inbound| policy::admit_bytes(core, inbound, &connection.arrival()));
+    match admitted {
+        Some(Ok(Admitted { .. })) => {}
+        Some(Err((id, _))) => {
+            open.record.denial = Some(id.into());
+            open.record.details_code = "rbac_access_denied".into();
+            return open.close(ResponseFlags::NONE, 0, 0);
+        }
+        None => return open.close(ResponseFlags::NO_FILTER_CONFIG_FOUND, 0, 0),
+    }
+    let address = core.shared.bootstrap.app_socket(connection.port);
+    let mut app = match connect(address, &Security::Plain, Duration::from_secs(5)).await {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::debug!(%error, "the application does not answer");
+            return open.close(ResponseFlags::UPSTREAM_CONNECTION_FAILURE, 0, 0);
+        }
+    };
+    let limits = TunnelLimits::default();
+    let ahead = (Bytes::new(), Bytes::new());
+    tokio::select! {
+        end = copy_bidirectional(stream, &mut app, ahead, &limits, core.drain.handle()) => {
+            open.close(flags_of(&end), end.a_to_b, end.b_to_a);
+        }
+        () = until_refused(core, connection) => {
+            open.record.details_code = "rbac_access_denied".into();
+            open.close(ResponseFlags::LOCAL_RESET, 0, 0);
+        }
+    }
+}
+
+/// Ends when a change of policy or of the mTLS mode would refuse the connection.
+pub(crate) async fn until_refused(core: &Core, connection: &InboundConnection) {
+    let mut changed = core.shared.changed.subscribe();
+    loop {
+        if changed.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let tables = core.shared.tables.load();
+        let Some(inbound) = tables.inbound() else { continue };
+        let rule = inbound.port(connection.port);
+        let mode = leno_decide::admit_connection(&rule, connection.peer.is_some(), &mut NoTrace);
+        if mode != leno_decide::Admission::Admit || !policy::still_admitted(inbound, &connection.arrival()) {
+            return;
+        }
+    }
+}
+
+/// A connection to an address that the mesh does not know.
+pub(crate) async fn past(core: &Rc<Core>, stream: &mut TcpStream, dialled: SocketAddr) {
+    let _busy = Busy::new(&core.shared);
+    let service = Arc::new(ServiceMeta { host: "PassthroughCluster".into(), name: "PassthroughCluster".into(), namespace: "".into() });
+    let open = Open::new(core, Reporter::Source, core.me().meta, PeerMeta::unknown(), service);
+    open.opened();
+    match connect(dialled, &Security::Plain, Duration::from_secs(10)).await {
+        Ok(mut upstream) => {
+            let ahead = (Bytes::new(), Bytes::new());
+            let end = copy_bidirectional(stream, &mut upstream, ahead, &TunnelLimits::default(), core.drain.handle()).await;
+            open.close(flags_of(&end), end.a_to_b, end.b_to_a);
+        }
+        Err(_) => open.close(ResponseFlags::UPSTREAM_CONNECTION_FAILURE, 0, 0),
+    }
+}
+
+/// Mesh mTLS that goes through to a peer of this network, by the name on its handshake. Nothing is decrypted here.
+pub(crate) async fn through(core: &Rc<Core>, tables: &Arc<Tables>, stream: &mut TcpStream) {
+    let _busy = Busy::new(&core.shared);
+    let Ok(Some(name)) = crate::detect::server_name(stream).await else { return };
+    let Some((port, host)) = preface::parse_sni(&name) else { return };
+    let Some(service) = service_of(tables, host, port) else {
+        tracing::debug!(name, "no such service; the connection is closed");
+        return;
+    };
+    let target = leno_model::BackendTarget::Service { service: service.clone(), port, subset: None };
+    let mut current = tables.clone();
+    if !current.is_loaded(&service) {
+        if core.shared.demand.load(&service).await != Demanded::Loaded {
+            return;
+        }
+        current = core.shared.tables.load_full();
+    }
+    let BackendState::Ready(ready) = current.backend(&target) else { return };
+    let target = core.targets.get(core, &current, &ready);
+    let mut tried = Vec::new();
+    for _ in 0..TRIES {
+        let rolls = (core.roll(), core.roll());
+        let choice = Choice { key: None, rolls, now: core.shared.clock(), tried: &tried, dialled: None };
+        let Some(position) = target.cluster.choose(choice) else { return };
+        tried.push(position);
+        let endpoint = target.cluster.peer(position).endpoint();
+        // Only what is in this network: what leaves through another gateway would go in circles.
+        if endpoint.tunnel != leno_model::Tunnel::Mesh {
+            continue;
+        }
+        let address = SocketAddr::new(endpoint.address, crate::bootstrap::MESH_PORT);
+        if let Ok(mut upstream) = connect(address, &Security::Plain, target.connect_timeout()).await {
+            let ahead = (Bytes::new(), Bytes::new());
+            copy_bidirectional(stream, &mut upstream, ahead, &TunnelLimits::default(), core.drain.handle()).await;
+            return;
+        }
+    }
+}
+
+fn service_of(tables: &Tables, host: &str, port: u16) -> Option<ServiceId> {
+    match tables.outbound_by_host(host, port) {
+        Outbound::Known(known) => Some(known.entry.service.clone()),
+        Outbound::NoSuchPort(_) | Outbound::Hidden(_) | Outbound::Unknown => None,
+    }
+}
+
+fn flags_of(end: &TunnelEnd) -> ResponseFlags {
+    match end.reason {
+        TunnelReason::Closed => ResponseFlags::NONE,
+        TunnelReason::Idle => ResponseFlags::STREAM_IDLE_TIMEOUT,
+        _ => ResponseFlags::LOCAL_RESET,
+    }
+}

@@ -1,0 +1,122 @@
+//! What the cores of one proxy share: configuration, identity, health of endpoints, telemetry.
+//!
+//! Invariant: written by one side each (tables by the subscription, identity by enrolment); the request path only reads.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use arc_swap::ArcSwap;
+use leno_decide::Tables;
+use leno_identity::IdentityStore;
+use leno_telemetry::Telemetry;
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{balance::health::HealthBook, bootstrap::Bootstrap, config::demand::Demand, denials::DenialIds};
+
+/// How far a proxy is with its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Serving.
+    Serving,
+    /// Finishing what it has; new work is refused as not delivered.
+    Draining,
+    /// Over.
+    Stopped,
+}
+
+/// See the module.
+pub(crate) struct Shared {
+    /// What it was told at its start.
+    pub(crate) bootstrap: Bootstrap,
+    /// Its certificate and trust.
+    pub(crate) identity: Arc<IdentityStore>,
+    /// The configuration in force.
+    pub(crate) tables: ArcSwap<Tables>,
+    /// Asks for more of it.
+    pub(crate) demand: Arc<Demand>,
+    /// What is known of endpoints.
+    pub(crate) health: HealthBook,
+    /// Metrics, logs, spans.
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// Ids of refusals, for `leno why`.
+    pub(crate) denials: DenialIds,
+    /// Told when tables change; the publication's number.
+    pub(crate) changed: watch::Sender<u64>,
+    /// Serving, draining, stopped.
+    pub(crate) phase: watch::Sender<Phase>,
+    /// Where it listens, by the port that clients think of.
+    pub(crate) listening: Mutex<BTreeMap<u16, SocketAddr>>,
+    /// Requests and connections in flight.
+    pub(crate) in_flight: AtomicU64,
+    started: Instant,
+}
+
+/// What a [`Shared`] is made of.
+pub(crate) struct Parts {
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) identity: Arc<IdentityStore>,
+    pub(crate) tables: Tables,
+    pub(crate) demand: Arc<Demand>,
+    pub(crate) telemetry: Arc<Telemetry>,
+}
+
+impl Shared {
+    /// Joins its parts.
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts { bootstrap, identity, tables, demand, telemetry } = parts;
+        Arc::new(Self {
+            denials: DenialIds::new(&bootstrap.workload),
+            bootstrap,
+            identity,
+            tables: ArcSwap::from_pointee(tables),
+            demand,
+            health: HealthBook::default(),
+            telemetry,
+            changed: watch::Sender::new(0),
+            phase: watch::Sender::new(Phase::Serving),
+            listening: Mutex::default(),
+            in_flight: AtomicU64::new(0),
+            started: Instant::now(),
+        })
+    }
+
+    /// Puts new tables in force.
+    pub(crate) fn swap(&self, tables: Tables, publication: u64) {
+        self.tables.store(Arc::new(tables));
+        self.changed.send_replace(publication);
+    }
+
+    /// Milliseconds since the proxy began: the clock of ejections. Never 0.
+    pub(crate) fn clock(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Whether new work is refused.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.phase.borrow() >= Phase::Draining
+    }
+}
+
+/// Counts something in flight until dropped.
+pub(crate) struct Busy(Arc<Shared>);
+
+impl Busy {
+    /// One more.
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        shared.in_flight.fetch_add(1, Relaxed);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
