@@ -13,7 +13,7 @@ use leno_decide::{Recorder, Step};
 
 use super::{
     check::check,
-    format::{Caller, Case, CaseFile, Target},
+    format::{Caller, Case, CaseFile, Request, Target},
     observed::{Observed, Outcome},
     report::{Report, Summary},
 };
@@ -35,15 +35,14 @@ pub fn run(case: &Case, settings: &MeshSettings) -> Ran {
     let mut trace = Recorder::default();
     let mut observed = Observed::default();
     if let Some(request) = &case.request {
-        let decided = match (&request.to, &request.gateway, &case.from) {
-            (Some(to), _, _) => inbound::straight(&world, request, to, &mut observed, &mut trace),
-            (None, Some(gateway), _) => {
-                outbound::through_gateway(&world, request, gateway, &mut observed, &mut trace)
+        let decided = match inbound::Arriving::of(request) {
+            Ok(arriving) => decide(&world, case, (request, arriving), &mut observed, &mut trace),
+            Err(problem) => {
+                observed.outcome = Some(Outcome::Answered);
+                observed.status = Some(400);
+                observed.reason = Some(problem.to_string());
+                Ok(())
             }
-            (None, None, Caller::Workload(from)) => {
-                outbound::from_workload(&world, request, from, &mut observed, &mut trace)
-            }
-            (None, None, Caller::Outside) => inbound::outside(&world, request, &mut observed, &mut trace),
         };
         if let Err(problem) = decided {
             observed.outcome = Some(Outcome::Unavailable);
@@ -54,6 +53,24 @@ pub fn run(case: &Case, settings: &MeshSettings) -> Ran {
     observed.diagnostics = Some(world.diagnostics(case));
     observed.statuses = Some(world.compiled.statuses);
     Ran { observed, trace: trace.steps }
+}
+
+fn decide(
+    world: &CaseWorld,
+    case: &Case,
+    (request, arriving): (&Request, Option<inbound::Arriving>),
+    observed: &mut Observed,
+    trace: &mut Recorder,
+) -> Result<(), String> {
+    let arriving = (request, arriving);
+    match (&request.to, &request.gateway, &case.from) {
+        (Some(to), _, _) => inbound::straight(world, arriving, to, observed, trace),
+        (None, Some(gateway), _) => outbound::through_gateway(world, arriving, gateway, observed, trace),
+        (None, None, Caller::Workload(from)) => {
+            outbound::from_workload(world, arriving, from, observed, trace)
+        }
+        (None, None, Caller::Outside) => inbound::outside(world, arriving, observed, trace),
+    }
 }
 
 /// The status that follows from the outcome where no rule says one.

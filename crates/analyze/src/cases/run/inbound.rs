@@ -5,10 +5,13 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use leno_decide::DenyReason;
 use leno_decide::{
     Admission, ConnectionFacts, Outbound, Recorder, RequestFacts, Tables, Verdict, WhoAmI, admit_connection,
     authorize,
+};
+use leno_decide::{
+    DenyReason,
+    path::{PathError, PathPolicy, normalise},
 };
 use leno_model::{Port, Protocol, SpiffeId, Workload, WorkloadId};
 
@@ -33,7 +36,10 @@ pub(super) struct Arriving {
 
 impl Arriving {
     /// As the client sends it; `None` for a connection.
-    pub(super) fn of(request: &Request) -> Result<Option<Self>, String> {
+    ///
+    /// # Errors
+    /// When the path is one that every proxy refuses.
+    pub(super) fn of(request: &Request) -> Result<Option<Self>, PathError> {
         let Target::Http { scheme, host, port, path } = &request.target else { return Ok(None) };
         let default = if scheme == "https" { 443 } else { 80 };
         let mut headers: BTreeMap<String, String> = BTreeMap::new();
@@ -42,12 +48,12 @@ impl Arriving {
             *known = if known.is_empty() { value.clone() } else { format!("{known},{value}") };
         }
         let own = if *port == default { host.clone() } else { format!("{host}:{port}") };
-        let path = leno_decide::path::normalise(path, &leno_decide::path::PathPolicy::default());
+        let path = normalise(path, &PathPolicy::default())?.into_owned();
         Ok(Some(Self {
             method: request.method.clone(),
             scheme: scheme.clone(),
             authority: headers.remove("host").unwrap_or(own),
-            path: path.map_err(|problem| problem.to_string())?.into_owned(),
+            path,
             headers,
         }))
     }
@@ -135,7 +141,7 @@ fn denial(by: &DenyReason) -> ObservedDenial {
 /// A request straight to a workload, past the caller's proxy.
 pub(super) fn straight(
     world: &CaseWorld,
-    request: &Request,
+    (request, arriving): (&Request, Option<Arriving>),
     to: &WorkloadName,
     observed: &mut Observed,
     trace: &mut Recorder,
@@ -144,7 +150,6 @@ pub(super) fn straight(
     let identity = request.identity.as_deref().map(SpiffeId::parse).transpose();
     let peer = identity.map_err(|problem| format!("the identity cannot be: {problem}"))?;
     let port = port_of(workload, request.target.port());
-    let arriving = Arriving::of(request)?;
     let visitor = Visitor {
         peer: peer.as_ref(),
         source_ip: request.source_ip.unwrap_or(SOMEWHERE),
@@ -182,7 +187,7 @@ pub(super) fn conclude(observed: &mut Observed, answer: Answer) {
 /// A caller without a proxy, through the service's address: plaintext to any of its endpoints.
 pub(super) fn outside(
     world: &CaseWorld,
-    request: &Request,
+    (request, arriving): (&Request, Option<Arriving>),
     observed: &mut Observed,
     trace: &mut Recorder,
 ) -> Result<(), String> {
@@ -200,7 +205,6 @@ pub(super) fn outside(
     let tables: Tables = world.load(&tables, &service);
     let set =
         tables.endpoints(&service).ok_or_else(|| format!("the endpoints of {service} are not known"))?;
-    let arriving = Arriving::of(request)?;
     observed.mtls = Some(false);
     observed.protocol = Some(port.protocol.to_string());
     let visitor = Visitor {

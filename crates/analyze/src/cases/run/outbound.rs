@@ -32,7 +32,7 @@ struct Client<'c> {
 /// A request by the proxy beside a workload.
 pub(super) fn from_workload(
     world: &CaseWorld,
-    request: &Request,
+    (request, arriving): (&Request, Option<Arriving>),
     from: &WorkloadName,
     observed: &mut Observed,
     trace: &mut Recorder,
@@ -63,7 +63,7 @@ pub(super) fn from_workload(
         sni: request.sni.as_deref(),
     };
     let opaque = matches!(known.port.protocol, Protocol::Tcp | Protocol::Tls);
-    match Arriving::of(request)? {
+    match arriving {
         Some(arriving) if !opaque => {
             client.http(&loaded.routes.http, arriving, request.target.port(), observed, trace)
         }
@@ -75,7 +75,7 @@ pub(super) fn from_workload(
 /// A request to a gateway's listener.
 pub(super) fn through_gateway(
     world: &CaseWorld,
-    request: &Request,
+    (request, arriving): (&Request, Option<Arriving>),
     name: &WorkloadName,
     observed: &mut Observed,
     trace: &mut Recorder,
@@ -103,7 +103,7 @@ pub(super) fn through_gateway(
     if gateway.listeners(port).is_empty() {
         return Err(format!("the gateway {name} has no listener on port {port}"));
     }
-    let Some(arriving) = Arriving::of(request)? else {
+    let Some(arriving) = arriving else {
         let listener = gateway.by_sni(port, request.sni.as_deref());
         let listener = listener.ok_or_else(|| format!("no listener on port {port} fits"))?;
         client.tcp(&listener.tcp, None, observed, trace);
