@@ -132,7 +132,10 @@ fn route(api: &Api, path: &str, query: &BTreeMap<String, String>) -> Answer {
         _ => {}
     }
     if !ROUTES.contains(&path) {
-        return Answer::Error(StatusCode::NOT_FOUND, "there is no such route; docs/reference/control-api.md lists them");
+        return Answer::Error(
+            StatusCode::NOT_FOUND,
+            "there is no such route; docs/reference/control-api.md lists them",
+        );
     }
     let Some(published) = published else {
         return Answer::Error(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet");

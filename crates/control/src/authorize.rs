@@ -29,10 +29,13 @@ impl Admission {
     }
 
     fn check(&self, peer: &Peer, node: &NodeInfo) -> Result<(), String> {
-        let identity = peer.identity.as_deref().ok_or("a certificate is needed: ask for one with a join token")?;
+        let identity =
+            peer.identity.as_deref().ok_or("a certificate is needed: ask for one with a join token")?;
         if let Some(cluster) = node.workload.strip_prefix(CONTROL_PREFIX) {
             return if identity != self.control.as_str() {
-                Err(format!("{identity} is not a control plane, so it cannot speak for the cluster {cluster}"))
+                Err(format!(
+                    "{identity} is not a control plane, so it cannot speak for the cluster {cluster}"
+                ))
             } else if cluster != &*node.cluster || cluster == self.cluster.as_str() {
                 Err(format!("a control plane of {} cannot speak for the cluster {cluster}", node.cluster))
             } else {

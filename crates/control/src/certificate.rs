@@ -5,7 +5,9 @@
 use std::{sync::Arc, time::Duration};
 
 use leno_ca::{Authority, IssueError};
-use leno_identity::{CertificateProblem, IdentityStore, KeyPair, KeyProblem, Trust, WorkloadCertificate, csr_for};
+use leno_identity::{
+    CertificateProblem, IdentityStore, KeyPair, KeyProblem, Trust, WorkloadCertificate, csr_for,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
@@ -41,7 +43,8 @@ pub(crate) async fn renew(
     stop: CancellationToken,
 ) {
     loop {
-        let due = store.certificate().map_or_else(now, |certificate| certificate.renew_at(now(), rand::random()));
+        let due =
+            store.certificate().map_or_else(now, |certificate| certificate.renew_at(now(), rand::random()));
         let mut wait = Duration::from_secs(due.as_secs().saturating_sub(now().as_secs()));
         loop {
             tokio::select! {

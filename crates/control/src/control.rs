@@ -2,14 +2,7 @@
 //!
 //! Invariant: every task has an owner that joins it; the end of one ends all.
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use leno_ca::{Authority, AuthorityPem, AuthorityProblem, CacertsProblem};
 use leno_identity::{ClientAuth, IdentityStore, server_config};
@@ -136,7 +129,8 @@ impl Control {
         let prepared = tokio::task::spawn_blocking(move || Prepared::read(config)).await??;
         let discovery = bind(prepared.config.listen).await?;
         let api = bind(prepared.config.api).await?;
-        let addresses = (address_of(&discovery, prepared.config.listen)?, address_of(&api, prepared.config.api)?);
+        let addresses =
+            (address_of(&discovery, prepared.config.listen)?, address_of(&api, prepared.config.api)?);
         let stop = CancellationToken::new();
         let (parts, ready) = prepared.spawn(discovery, api, &stop);
         tracing::info!(discovery = %addresses.0, api = %addresses.1, "control plane listens");
@@ -203,9 +197,10 @@ impl Prepared {
         let mut input = Input::of(&config);
         let first = Said { reading: Arc::new(input.read()?.unwrap_or_default()), error: None };
         let memory = Memory { folder: config.state_dir.clone() };
-        let known = config.peers.iter().map(|peer| {
-            (peer.cluster.clone(), memory.remote(&peer.cluster, &config.trust_domain))
-        });
+        let known = config
+            .peers
+            .iter()
+            .map(|peer| (peer.cluster.clone(), memory.remote(&peer.cluster, &config.trust_domain)));
         let peers = Peers::new(known);
         let (config, tokens) = (Arc::new(config), Arc::new(tokens));
         Ok(Self { config, input, first, authority, store, tokens, peers, memory })
@@ -276,10 +271,7 @@ impl Prepared {
     }
 }
 
-fn part(
-    parts: &mut JoinSet<Result<(), ControlError>>,
-    part: impl Future<Output = ()> + Send + 'static,
-) {
+fn part(parts: &mut JoinSet<Result<(), ControlError>>, part: impl Future<Output = ()> + Send + 'static) {
     parts.spawn(async move {
         part.await;
         Ok(())

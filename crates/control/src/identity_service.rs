@@ -99,8 +99,7 @@ impl Identity for IdentityService {
         self.counts.asked.fetch_add(1, Relaxed);
         let service = self.clone();
         // Signing and the tokens' file are no work for the threads that serve streams.
-        let issued =
-            tokio::task::spawn_blocking(move || service.issue_to(&peer, request.into_inner())).await;
+        let issued = tokio::task::spawn_blocking(move || service.issue_to(&peer, request.into_inner())).await;
         let issued = issued.map_err(|_| Status::internal("issuing failed"))??;
         self.counts.issued.fetch_add(1, Relaxed);
         Ok(Response::new(issued))

@@ -42,7 +42,8 @@ pub(crate) struct Peers {
 impl Peers {
     /// These clusters, with what the last run knew of them.
     pub(crate) fn new(known: impl IntoIterator<Item = (ClusterName, Option<RemoteCluster>)>) -> Self {
-        let table = known.into_iter().map(|(cluster, remote)| (cluster, Heard { remote, ..Heard::default() }));
+        let table =
+            known.into_iter().map(|(cluster, remote)| (cluster, Heard { remote, ..Heard::default() }));
         Self { table: Arc::new(watch::Sender::new(table.collect())) }
     }
 

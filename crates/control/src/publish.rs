@@ -11,7 +11,9 @@ mod targets;
 use std::{collections::BTreeMap, sync::Arc};
 
 use leno_compile::Compiled;
-use leno_model::{Namespace, Resource, ResourceKey as ModelKey, ResourceKind, WorkloadId, resource::parse_scope};
+use leno_model::{
+    Namespace, Resource, ResourceKey as ModelKey, ResourceKind, WorkloadId, resource::parse_scope,
+};
 use leno_xds::{Catalog, EncodedResource, NodeInfo, ResourceKey};
 use parking_lot::Mutex;
 

@@ -112,9 +112,10 @@ fn of_session(status: &SessionStatus, published: &Published) -> ProxyState {
         withheld,
         refused,
     } = status;
-    let gateway = node.workload.parse().is_ok_and(|id| {
-        published.compiled.resources.contains_key(&leno_model::ResourceKey::gateway(&id))
-    });
+    let gateway = node
+        .workload
+        .parse()
+        .is_ok_and(|id| published.compiled.resources.contains_key(&leno_model::ResourceKey::gateway(&id)));
     ProxyState {
         id: Some(node.id.clone()),
         workload: node.workload.clone(),

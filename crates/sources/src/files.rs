@@ -94,7 +94,8 @@ impl FileSource {
             }
         }
         if found.is_empty() {
-            let paths = self.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+            let paths =
+                self.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
             return Err(SourceError::Nothing { paths });
         }
         let same = found.len() == self.files.len()
@@ -138,9 +139,13 @@ impl FileSource {
             for (name, object) in &file.objects {
                 if let Some(first) = reading.objects.get(name) {
                     let message = format!("{name} is in {} already; this one is not used", first.source());
-                    let diagnostic = Diagnostic::error(leno_apis::codes::DUPLICATE_OBJECT, object.source().clone(), message)
-                        .about(name.clone())
-                        .refusing(Refused::Object);
+                    let diagnostic = Diagnostic::error(
+                        leno_apis::codes::DUPLICATE_OBJECT,
+                        object.source().clone(),
+                        message,
+                    )
+                    .about(name.clone())
+                    .refusing(Refused::Object);
                     reading.diagnostics.push(diagnostic);
                 } else {
                     reading.objects.insert(name.clone(), object.clone());
@@ -194,7 +199,8 @@ fn collect(
         if depth == MAX_DEPTH {
             return Ok(());
         }
-        let mut entries: Vec<_> = fs::read_dir(path).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
+        let mut entries: Vec<_> =
+            fs::read_dir(path).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
         entries.sort_by_key(fs::DirEntry::path);
         for entry in entries {
             let hidden = entry.file_name().to_string_lossy().starts_with('.');
@@ -204,7 +210,9 @@ fn collect(
         }
         return Ok(());
     }
-    let manifest = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
+    let manifest = path
+        .extension()
+        .is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
     if !given && !manifest {
         return Ok(());
     }

@@ -222,10 +222,8 @@ fn reference(json: &serde_json::Value) -> Option<ObjectRef> {
 mod tests {
     use super::*;
 
-    const SERVICE: &str =
-        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n";
-    const BARE: &str =
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec: {containers: [{name: x}]}\n";
+    const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n";
+    const BARE: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec: {containers: [{name: x}]}\n";
 
     fn pod(name: &str, ip: &str) -> serde_json::Value {
         serde_json::json!({

@@ -75,7 +75,9 @@ fn concerns(changed: &[PathBuf], given: &[(PathBuf, bool)]) -> bool {
     changed.is_empty()
         || changed.iter().any(|changed| {
             let same_name = |path: &Path| changed.file_name() == path.file_name();
-            given.iter().any(|(path, is_dir)| if *is_dir { changed.starts_with(path) } else { same_name(path) })
+            given
+                .iter()
+                .any(|(path, is_dir)| if *is_dir { changed.starts_with(path) } else { same_name(path) })
         })
 }
 

@@ -12,8 +12,18 @@ pub(super) fn text(api: &Api, published: Option<&Published>) -> String {
     let mut page = Page(String::new());
     let version = env!("CARGO_PKG_VERSION");
     page.gauge("pilot_info", "Version of the control plane", &[("version", version)], 1);
-    page.gauge("istiod_uptime_seconds", "Seconds since the start", &[], now().as_secs().saturating_sub(api.started.as_secs()));
-    page.gauge("pilot_xds", "Open discovery streams", &[("version", version)], api.sessions.all().len() as u64);
+    page.gauge(
+        "istiod_uptime_seconds",
+        "Seconds since the start",
+        &[],
+        now().as_secs().saturating_sub(api.started.as_secs()),
+    );
+    page.gauge(
+        "pilot_xds",
+        "Open discovery streams",
+        &[("version", version)],
+        api.sessions.all().len() as u64,
+    );
     page.counter("citadel_server_csr_count", "Certificates asked for", api.counts.asked.load(Relaxed));
     page.counter(
         "citadel_server_success_cert_issuance_count",

@@ -22,7 +22,8 @@ pub(super) fn diagnostics(published: &Published) -> Value {
 
 /// `/v1/objects?kind=&namespace=&name=`
 pub(super) fn objects(published: &Published, query: &BTreeMap<String, String>) -> Value {
-    let is = |name: &str, value: &str| query.get(name).is_none_or(|wanted| wanted.eq_ignore_ascii_case(value));
+    let is =
+        |name: &str, value: &str| query.get(name).is_none_or(|wanted| wanted.eq_ignore_ascii_case(value));
     let found = published.world.iter().filter(|object| {
         let metadata = object.metadata();
         is("kind", object.kind().info().name)

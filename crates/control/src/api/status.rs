@@ -19,7 +19,12 @@ pub(super) fn status(api: &Api, published: &Published) -> Value {
     let config = &api.config;
     let proxies = rollout::proxies(&api.sessions, published);
     let rollout = rollout::rollout(&proxies);
-    let told_to = api.sessions.all().iter().filter(|it| it.node.workload.starts_with(crate::authorize::CONTROL_PREFIX)).count();
+    let told_to = api
+        .sessions
+        .all()
+        .iter()
+        .filter(|it| it.node.workload.starts_with(crate::authorize::CONTROL_PREFIX))
+        .count();
     json!({
         "cluster": config.cluster,
         "region": config.region,

@@ -6,7 +6,9 @@
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use leno_compile::RemoteCluster;
-use leno_identity::{CONTROL_PLANE_DNS_NAME, ExpectedPeers, IdentityStore, TrustDomain, client_config, control_plane_identity};
+use leno_identity::{
+    CONTROL_PLANE_DNS_NAME, ExpectedPeers, IdentityStore, TrustDomain, client_config, control_plane_identity,
+};
 use leno_model::ClusterName;
 use leno_xds::{
     EncodedResource, Limits, NodeInfo, ResourceKey,
@@ -141,7 +143,8 @@ impl Hearing {
         if connected {
             return silent_at;
         }
-        let is_stale = self.listener.peers.all().get(&self.peer).and_then(|it| it.remote.as_ref().map(|it| it.stale));
+        let is_stale =
+            self.listener.peers.all().get(&self.peer).and_then(|it| it.remote.as_ref().map(|it| it.stale));
         match is_stale {
             Some(false) => silent_at.or_else(|| Some(Instant::now() + GRACE)),
             Some(true) | None => silent_at,

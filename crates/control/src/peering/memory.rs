@@ -35,7 +35,8 @@ impl Memory {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let name = cluster.as_str();
         let folder = self.folder.as_ref()?;
-        (name.chars().all(plain) && !name.starts_with('.')).then(|| folder.join(format!("peer-{name}.msgpack")))
+        (name.chars().all(plain) && !name.starts_with('.'))
+            .then(|| folder.join(format!("peer-{name}.msgpack")))
     }
 
     /// Keeps what a cluster told.

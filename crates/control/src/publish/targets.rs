@@ -19,7 +19,8 @@ pub(super) fn gateway_leads_to(gateway: &Gateway, wanted: &dyn Fn(&ServiceId) ->
 
 fn http_leads_to(routes: &HttpRoutes, wanted: &dyn Fn(&ServiceId) -> bool) -> bool {
     routes.rules.iter().any(|rule| {
-        let backends = matches!(&rule.action, Action::Forward(backends) if backends_lead_to(backends, wanted));
+        let backends =
+            matches!(&rule.action, Action::Forward(backends) if backends_lead_to(backends, wanted));
         backends || rule.mirrors.iter().any(|mirror| target_is(&mirror.target, wanted))
     })
 }
