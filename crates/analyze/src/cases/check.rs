@@ -53,7 +53,7 @@ pub fn check(case: &Case, observed: &Observed) -> Vec<Mismatch> {
         no_diagnostics,
         conditions,
     } = &case.expect;
-    let mut found = Differences::default();
+    let mut found = Differences { complete: observed.complete, all: Vec::new() };
     found.shares("backends", backends.as_ref(), observed.backends.as_deref(), observed.tolerance);
     found.equal("status", status.as_ref(), observed.status.as_ref());
     let seen_location =
@@ -128,8 +128,9 @@ fn policy_of(denial: Option<&ObservedDenial>) -> String {
     denial.and_then(|denial| denial.policy.clone()).unwrap_or_else(|| "no policy that permits".to_owned())
 }
 
-#[derive(Default)]
 struct Differences {
+    /// Whether what was not seen did not happen.
+    complete: bool,
     all: Vec<Mismatch>,
 }
 
@@ -138,19 +139,30 @@ impl Differences {
         self.all.push(Mismatch { what: what.to_owned(), expected: expected.into(), actual: actual.into() });
     }
 
+    /// Something is expected of which nothing was seen.
+    fn unseen(&mut self, what: &str, expected: impl Into<String>) {
+        if self.complete {
+            self.add(what, expected, "nothing of the kind");
+        }
+    }
+
     fn equal<T: PartialEq + ToString>(&mut self, what: &str, expected: Option<&T>, actual: Option<&T>) {
-        if let (Some(expected), Some(actual)) = (expected, actual)
-            && expected != actual
-        {
-            self.add(what, expected.to_string(), actual.to_string());
+        match (expected, actual) {
+            (Some(expected), Some(actual)) if expected != actual => {
+                self.add(what, expected.to_string(), actual.to_string());
+            }
+            (Some(expected), None) => self.unseen(what, expected.to_string()),
+            _ => {}
         }
     }
 
     fn part(&mut self, what: &str, expected: Option<&str>, actual: Option<&str>) {
-        if let (Some(expected), Some(actual)) = (expected, actual)
-            && !actual.contains(expected)
-        {
-            self.add(what, format!("something with \"{expected}\""), actual);
+        match (expected, actual) {
+            (Some(expected), Some(actual)) if !actual.contains(expected) => {
+                self.add(what, format!("something with \"{expected}\""), actual);
+            }
+            (Some(expected), None) => self.unseen(what, expected),
+            _ => {}
         }
     }
 
@@ -177,7 +189,12 @@ impl Differences {
     }
 
     fn headers(&mut self, what: &str, expected: &HeaderValues, actual: Option<&BTreeMap<String, String>>) {
-        let Some(actual) = actual else { return };
+        let Some(actual) = actual else {
+            expected
+                .keys()
+                .for_each(|name| self.unseen(&format!("{what}.{name}"), "a request that gets so far"));
+            return;
+        };
         for (name, value) in expected {
             let seen = actual.get(name);
             if seen != value.as_ref() {
@@ -190,7 +207,8 @@ impl Differences {
     }
 
     fn limit(&mut self, what: &str, expected: Option<Limit>, actual: Option<Option<Millis>>) {
-        let (Some(expected), Some(actual)) = (expected, actual) else { return };
+        let Some(expected) = expected else { return };
+        let Some(actual) = actual else { return self.unseen(what, format!("{expected:?}")) };
         let wanted = match expected {
             Limit::None => None,
             Limit::After(millis) => Some(millis),
@@ -203,7 +221,8 @@ impl Differences {
     }
 
     fn retries(&mut self, expected: Option<&RetryExpectation>, observed: &Observed) {
-        let (Some(expected), Some(seen)) = (expected, &observed.retries) else { return };
+        let Some(expected) = expected else { return };
+        let Some(seen) = &observed.retries else { return self.unseen("retries", format!("{expected:?}")) };
         let RetryExpectation { attempts, per_try_timeout, on, backoff } = expected;
         self.equal("retries.attempts", attempts.as_ref(), Some(&seen.attempts));
         self.limit("retries.per_try_timeout", *per_try_timeout, Some(seen.per_try_timeout));
@@ -219,7 +238,8 @@ impl Differences {
     }
 
     fn fault(&mut self, expected: Option<&FaultExpectation>, observed: &Observed) {
-        let (Some(expected), Some(seen)) = (expected, &observed.fault) else { return };
+        let Some(expected) = expected else { return };
+        let Some(seen) = &observed.fault else { return self.unseen("fault", format!("{expected:?}")) };
         let delay = |delay: &Option<(f64, Millis)>| match delay {
             Some((share, delay)) => format!("{share}% for {delay}"),
             None => "none".to_owned(),
@@ -239,7 +259,8 @@ impl Differences {
         actual: Option<&[ObservedBackend]>,
         tolerance: f64,
     ) {
-        let (Some(expected), Some(actual)) = (expected, actual) else { return };
+        let Some(expected) = expected else { return };
+        let Some(actual) = actual else { return self.unseen(what, show_shares(expected)) };
         let seen = shares_by(expected.keys(), actual);
         let close = |name: &String, share: f64| {
             let wanted = expected.get(name).copied().unwrap_or(0.0);
@@ -253,7 +274,8 @@ impl Differences {
     }
 
     fn destination(&mut self, expected: Option<&serde_json::Value>, actual: Option<&[serde_json::Value]>) {
-        let (Some(expected), Some(actual)) = (expected, actual) else { return };
+        let Some(expected) = expected else { return };
+        let Some(actual) = actual else { return self.unseen("destination", expected.to_string()) };
         for seen in actual {
             self.contained("destination", expected, seen);
         }

@@ -1,6 +1,7 @@
 //! What a runner saw of a case.
 //!
-//! Invariant: `None` means that this runner cannot see it. A thing that is seen to be absent is `Some` of nothing.
+//! Invariant: `None` means that this runner cannot see it, or, for one that is [`Observed::complete`], that it did not happen.
+//! A thing that is seen to be absent is `Some` of nothing.
 
 use std::collections::BTreeMap;
 
@@ -74,6 +75,8 @@ pub struct ObservedDenial {
 /// What a runner saw.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
+    /// Whether this runner sees everything: then what is `None` did not happen, and expecting it fails.
+    pub complete: bool,
     /// How it ended.
     pub outcome: Option<Outcome>,
     /// The status that the caller got.

@@ -33,7 +33,7 @@ pub struct Ran {
 pub fn run(case: &Case, settings: &MeshSettings) -> Ran {
     let world = CaseWorld::of(case, settings);
     let mut trace = Recorder::default();
-    let mut observed = Observed::default();
+    let mut observed = Observed { complete: true, ..Observed::default() };
     if let Some(request) = &case.request {
         let decided = match inbound::Arriving::of(request) {
             Ok(arriving) => decide(&world, case, (request, arriving), &mut observed, &mut trace),

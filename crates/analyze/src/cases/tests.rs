@@ -96,3 +96,15 @@ cases:
     assert_eq!(summary.failed, 1);
     assert!(summary.to_string().contains("no error in the case's objects"), "{summary}");
 }
+
+#[test]
+fn what_cannot_have_happened_is_not_taken_for_what_was_expected() {
+    let summary = summary(
+        "
+cases:
+  - {name: passthrough, from: shop/cart, request: http://nowhere.example.com/, expect: {timeout: 1s, retries: 2, mtls: true, forwarded: {headers: {x: y}}}}
+",
+    );
+    let what: Vec<&str> = summary.cases[0].mismatches.iter().map(|mismatch| mismatch.what.as_str()).collect();
+    assert_eq!(what, ["forwarded.headers.x", "forwarded", "timeout", "retries", "mtls"]);
+}
