@@ -2,11 +2,7 @@
 //!
 //! Invariant: never leaves its thread; nothing in it is locked or contended.
 
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::HashSet, net::SocketAddr, rc::Rc, sync::Arc};
 
 use leno_model::Workload;
 use leno_telemetry::{PeerMeta, Shard};
@@ -19,6 +15,9 @@ use crate::{
     preface::Preface,
     shared::Shared,
 };
+
+/// Destinations that are remembered to speak HTTP.
+const MOST_HTTP_SEEN: usize = 4096;
 
 /// See the module.
 pub(crate) struct Core {
@@ -44,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) app_name: Arc<str>,
     random: RefCell<SmallRng>,
     me: RefCell<Option<(Arc<Workload>, Me)>>,
+    /// Undeclared destinations that were seen to speak HTTP.
+    http_seen: RefCell<HashSet<SocketAddr>>,
 }
 
 /// Who this proxy's workload is, in the forms that are needed often.
@@ -71,6 +72,7 @@ impl Core {
             app_name: "".into(),
             random: RefCell::new(SmallRng::from_os_rng()),
             me: RefCell::default(),
+            http_seen: RefCell::default(),
             shared,
         })
     }
@@ -80,9 +82,17 @@ impl Core {
         self.random.borrow_mut().random()
     }
 
-    /// A uniform number below `bound`, which is not 0.
-    pub(crate) fn roll_below(&self, bound: u64) -> u64 {
-        self.random.borrow_mut().random_range(0..bound)
+    /// Whether an undeclared destination was seen to speak HTTP.
+    pub(crate) fn was_http(&self, destination: SocketAddr) -> bool {
+        self.http_seen.borrow().contains(&destination)
+    }
+
+    /// Notes that a destination speaks HTTP.
+    pub(crate) fn saw_http(&self, destination: SocketAddr) {
+        let mut seen = self.http_seen.borrow_mut();
+        if seen.len() < MOST_HTTP_SEEN {
+            seen.insert(destination);
+        }
     }
 
     /// Random bytes for ids.
@@ -103,7 +113,9 @@ impl Core {
             return me.clone();
         }
         let me = match workload {
-            Some(workload) => Me::of(workload, self.shared.identity.certificate().map(|own| own.spiffe_id().clone())),
+            Some(workload) => {
+                Me::of(workload, self.shared.identity.certificate().map(|own| own.spiffe_id().clone()))
+            }
             None => Me::unnamed(&self.shared),
         };
         if let Some(workload) = workload {

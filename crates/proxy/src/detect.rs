@@ -18,7 +18,16 @@ const HELLO: Duration = Duration::from_secs(10);
 const MAX_HELLO: usize = 16 * 1024;
 
 const BEGINNINGS: [&[u8]; 10] = [
-    b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"TRACE ", b"CONNECT ", b"PRI * HTTP/2.0",
+    b"GET ",
+    b"HEAD ",
+    b"POST ",
+    b"PUT ",
+    b"DELETE ",
+    b"OPTIONS ",
+    b"PATCH ",
+    b"TRACE ",
+    b"CONNECT ",
+    b"PRI * HTTP/2.0",
 ];
 
 /// Whether a connection begins as HTTP does. `patience` is how long its first bytes are waited for.
@@ -65,7 +74,9 @@ pub(crate) async fn server_name(stream: &TcpStream) -> io::Result<Option<String>
             let read = acceptor.read_tls(&mut &bytes[..count]);
             match (read, acceptor.accept()) {
                 (Err(_), _) | (_, Err(_)) => return Ok(None),
-                (_, Ok(Some(accepted))) => return Ok(accepted.client_hello().server_name().map(str::to_owned)),
+                (_, Ok(Some(accepted))) => {
+                    return Ok(accepted.client_hello().server_name().map(str::to_owned));
+                }
                 (_, Ok(None)) if count == bytes.len() && count < MAX_HELLO => bytes.resize(count * 2, 0),
                 (_, Ok(None)) if count >= MAX_HELLO => return Ok(None),
                 (_, Ok(None)) if count == seen => tokio::time::sleep(Duration::from_millis(1)).await,

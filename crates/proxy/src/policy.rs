@@ -70,7 +70,11 @@ pub(crate) fn admit_request(
 }
 
 /// Judges a connection whose requests are not seen.
-pub(crate) fn admit_bytes(core: &Core, inbound: &Inbound, arrival: &Arrival<'_>) -> Result<Admitted, (String, DenyReason)> {
+pub(crate) fn admit_bytes(
+    core: &Core,
+    inbound: &Inbound,
+    arrival: &Arrival<'_>,
+) -> Result<Admitted, (String, DenyReason)> {
     match authorize(&inbound.policies, &arrival.facts(), None, &mut NoTrace) {
         Verdict::Allow { .. } => Ok(Admitted(())),
         Verdict::Deny { by } => Err(denied(core, arrival, "", "", by)),
@@ -82,7 +86,13 @@ pub(crate) fn still_admitted(inbound: &Inbound, arrival: &Arrival<'_>) -> bool {
     authorize(&inbound.policies, &arrival.facts(), None, &mut NoTrace).is_allow()
 }
 
-fn denied(core: &Core, arrival: &Arrival<'_>, method: &str, path: &str, by: DenyReason) -> (String, DenyReason) {
+fn denied(
+    core: &Core,
+    arrival: &Arrival<'_>,
+    method: &str,
+    path: &str,
+    by: DenyReason,
+) -> (String, DenyReason) {
     let id = core.shared.denials.next();
     let record = DenialRecord {
         id: id.clone().into(),

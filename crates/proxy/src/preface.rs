@@ -12,18 +12,18 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// ALPN: HTTP/1.1 inside.
-pub const ALPN_H1: &[u8] = b"leno-h1";
+pub(crate) const ALPN_H1: &[u8] = b"leno-h1";
 /// ALPN: HTTP/2 inside.
-pub const ALPN_H2: &[u8] = b"leno-h2";
+pub(crate) const ALPN_H2: &[u8] = b"leno-h2";
 /// ALPN: opaque bytes inside.
-pub const ALPN_TCP: &[u8] = b"leno-tcp";
+pub(crate) const ALPN_TCP: &[u8] = b"leno-tcp";
 
 /// Milliseconds left until the caller gives up.
-pub const DEADLINE: &str = "x-leno-deadline";
+pub(crate) const DEADLINE: &str = "x-leno-deadline";
 /// Microseconds that the server's proxy added, by step.
-pub const OVERHEAD: &str = "x-leno-overhead";
+pub(crate) const OVERHEAD: &str = "x-leno-overhead";
 /// On a response: the application never saw the request.
-pub const NOT_DELIVERED: &str = "x-leno-not-delivered";
+pub(crate) const NOT_DELIVERED: &str = "x-leno-not-delivered";
 
 const HOP_HEADERS: [&str; 3] = [DEADLINE, OVERHEAD, NOT_DELIVERED];
 
@@ -32,26 +32,26 @@ const MAX_PREFACE: usize = 4096;
 
 /// What a client's proxy says of itself, once per connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Preface {
+pub(crate) struct Preface {
     /// The caller's workload (the Deployment's name).
-    pub workload: Arc<str>,
+    pub(crate) workload: Arc<str>,
     /// Its namespace.
-    pub namespace: Arc<str>,
+    pub(crate) namespace: Arc<str>,
     /// Canonical service and revision.
-    pub canonical: (Arc<str>, Arc<str>),
+    pub(crate) canonical: (Arc<str>, Arc<str>),
     /// `app` and `version` labels.
-    pub app: (Arc<str>, Arc<str>),
+    pub(crate) app: (Arc<str>, Arc<str>),
     /// Its cluster.
-    pub cluster: Arc<str>,
+    pub(crate) cluster: Arc<str>,
     /// Its region and zone.
-    pub place: (Arc<str>, Arc<str>),
+    pub(crate) place: (Arc<str>, Arc<str>),
     /// It closes the connection itself after this long without use, so the server waits longer (PAINS P2).
-    pub idle: Millis,
+    pub(crate) idle: Millis,
 }
 
 impl Preface {
     /// The bytes that open a connection.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let body = serde_json::to_vec(self).unwrap_or_default();
         let length = u16::try_from(body.len().min(MAX_PREFACE)).unwrap_or(0);
         let mut bytes = Vec::with_capacity(6 + body.len());
@@ -65,7 +65,7 @@ impl Preface {
     ///
     /// # Errors
     /// When the bytes are not a preface, or the stream fails.
-    pub async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<Self> {
+    pub(crate) async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<Self> {
         let invalid = |message| io::Error::new(io::ErrorKind::InvalidData, message);
         let mut head = [0_u8; 6];
         stream.read_exact(&mut head).await?;
@@ -80,12 +80,12 @@ impl Preface {
 }
 
 /// The name on the handshake: `outbound_.PORT_._.HOST` (CONTRACTS section 7).
-pub fn sni(host: &Host, port: Port) -> String {
+pub(crate) fn sni(host: &Host, port: Port) -> String {
     format!("outbound_.{port}_._.{host}")
 }
 
 /// Reads [`sni`] back, whatever subset it names.
-pub fn parse_sni(sni: &str) -> Option<(Port, &str)> {
+pub(crate) fn parse_sni(sni: &str) -> Option<(Port, &str)> {
     let rest = sni.strip_prefix("outbound_.")?;
     let (port, rest) = rest.split_once("_.")?;
     let (_subset, host) = rest.split_once("_.")?;
@@ -94,14 +94,14 @@ pub fn parse_sni(sni: &str) -> Option<(Port, &str)> {
 }
 
 /// Removes what only a verified peer may say. Called at every edge.
-pub fn strip(headers: &mut HeaderMap) {
+pub(crate) fn strip(headers: &mut HeaderMap) {
     for name in HOP_HEADERS {
         headers.remove(name);
     }
 }
 
 /// How long the caller will still wait, as its proxy says.
-pub fn deadline(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn deadline(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(DEADLINE)?.to_str().ok()?;
     value.parse().ok().map(Duration::from_millis)
 }

@@ -17,10 +17,10 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use leno_telemetry::{
-    ConnectionSecurity, PeerMeta, Reporter, RequestDetails, RequestProtocol, RequestRecord, ResponseFlags, ServiceMeta,
-    SpanContext, Step, TraceParent, overhead,
+    ConnectionSecurity, PeerMeta, Reporter, RequestDetails, RequestProtocol, RequestRecord, ResponseFlags,
+    ServiceMeta, SpanContext, Step, TraceParent, overhead,
 };
 use tokio::time::Instant;
 
@@ -81,7 +81,13 @@ impl OpenRecord {
         }
         let received = Counted::default();
         received.grpc.set(grpc);
-        Self { core: core.clone(), record: Some(Box::new(record)), started: now, step_began: now, received: Rc::new(received) }
+        Self {
+            core: core.clone(),
+            record: Some(Box::new(record)),
+            started: now,
+            step_began: now,
+            received: Rc::new(received),
+        }
     }
 
     /// The facts, to add to.
@@ -101,11 +107,6 @@ impl OpenRecord {
     /// Details, when somebody reads them.
     pub(crate) fn details(&mut self) -> Option<&mut RequestDetails> {
         self.facts().details.as_deref_mut()
-    }
-
-    /// Since the request's head arrived.
-    pub(crate) fn elapsed(&self) -> std::time::Duration {
-        self.started.elapsed()
     }
 
     /// What a step cost, from the end of the one before.
@@ -218,8 +219,12 @@ impl RecordedBody {
         if let Some(error) = error {
             let (flag, code) = match error {
                 BodyError::Timeout => (ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout"),
-                BodyError::Malformed(_) => (ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "upstream_protocol_error"),
-                _ => (ResponseFlags::UPSTREAM_CONNECTION_TERMINATION, "upstream_reset_after_response_started"),
+                BodyError::Malformed(_) => {
+                    (ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "upstream_protocol_error")
+                }
+                _ => {
+                    (ResponseFlags::UPSTREAM_CONNECTION_TERMINATION, "upstream_reset_after_response_started")
+                }
             };
             open.outcome(flag, code);
         }
@@ -237,7 +242,10 @@ impl http_body::Body for RecordedBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         match &polled {
@@ -287,7 +295,10 @@ impl http_body::Body for CountedBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
@@ -346,7 +357,9 @@ impl GrpcFrame {
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn grpc_status(headers: &HeaderMap) -> Option<u16> {

@@ -50,7 +50,8 @@ pub(crate) fn timeout<B>(request: &Request<B>) -> Response<Body> {
 
 /// A limit is reached.
 pub(crate) fn overflow<B>(request: &Request<B>) -> Response<Body> {
-    let mut response = plain(request, StatusCode::SERVICE_UNAVAILABLE, "too many requests to the service at once");
+    let mut response =
+        plain(request, StatusCode::SERVICE_UNAVAILABLE, "too many requests to the service at once");
     mark_not_delivered(&mut response);
     response
 }
@@ -109,5 +110,8 @@ fn grpc_status(status: StatusCode) -> u8 {
 }
 
 fn is_grpc<B>(request: &Request<B>) -> bool {
-    request.headers().get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }

@@ -5,8 +5,13 @@
 
 use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version as HttpVersion, uri::PathAndQuery};
-use leno_decide::{Forward, Headers, NoTrace, Outbound, RequestFacts, RouteOutcome, Tables, route};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version as HttpVersion,
+    uri::PathAndQuery,
+};
+use leno_decide::{
+    DenyReason, Forward, Headers, NoTrace, Outbound, RequestFacts, RouteOutcome, Tables, route,
+};
 use leno_model::{Protocol, ServiceId};
 use leno_telemetry::{ConnectionSecurity, PeerMeta, Reporter, ResponseFlags, ServiceMeta, Step};
 
@@ -68,7 +73,11 @@ pub(crate) struct EdgeConnection {
 }
 
 /// A request of our application.
-pub(crate) async fn outbound(core: &Rc<Core>, connection: &OutboundConnection, mut request: Request<Body>) -> Response<Body> {
+pub(crate) async fn outbound(
+    core: &Rc<Core>,
+    connection: &OutboundConnection,
+    mut request: Request<Body>,
+) -> Response<Body> {
     let _busy = Busy::new(&core.shared);
     let me = core.me();
     preface::strip(request.headers_mut());
@@ -107,11 +116,20 @@ async fn outbound_route(
     }
     let Some(loaded) = tables.loaded(&service, port) else {
         record.outcome(ResponseFlags::NO_FILTER_CONFIG_FOUND, "service_not_loaded");
-        return Err(respond::plain(&request, StatusCode::SERVICE_UNAVAILABLE, "the service's configuration has not arrived"));
+        return Err(respond::plain(
+            &request,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the service's configuration has not arrived",
+        ));
     };
     record.step(Step::Parse);
     let routes = loaded.routes.clone();
-    let facts = RouteFacts { scheme: "http", port, source: core.shared.bootstrap.address, dialled: connection.dialled };
+    let facts = RouteFacts {
+        scheme: "http",
+        port,
+        source: core.shared.bootstrap.address,
+        dialled: connection.dialled,
+    };
     decide_and_carry(core, &tables, &routes.http, facts, request, record).await
 }
 
@@ -134,7 +152,11 @@ fn known_service(
         Outbound::Known(known) => Ok((known.entry.service.clone(), known.port.port)),
         Outbound::NoSuchPort(entry) => {
             record.outcome(ResponseFlags::NO_ROUTE, "route_not_found");
-            Err(respond::plain(request, StatusCode::BAD_GATEWAY, &format!("{} has no such port", entry.service.host)))
+            Err(respond::plain(
+                request,
+                StatusCode::BAD_GATEWAY,
+                &format!("{} has no such port", entry.service.host),
+            ))
         }
         Outbound::Hidden(_) | Outbound::Unknown => {
             record.outcome(ResponseFlags::NO_ROUTE, "route_not_found");
@@ -154,17 +176,29 @@ async fn load(
         Demanded::Loaded => Ok(core.shared.tables.load_full()),
         Demanded::NotFound => {
             record.outcome(ResponseFlags::NO_CLUSTER, "cluster_not_found");
-            Err(respond::plain(request, StatusCode::BAD_GATEWAY, "the service does not exist for this workload"))
+            Err(respond::plain(
+                request,
+                StatusCode::BAD_GATEWAY,
+                "the service does not exist for this workload",
+            ))
         }
         Demanded::Unanswered => {
             record.outcome(ResponseFlags::NO_FILTER_CONFIG_FOUND, "service_not_loaded");
-            Err(respond::plain(request, StatusCode::SERVICE_UNAVAILABLE, "the service's configuration did not arrive in time"))
+            Err(respond::plain(
+                request,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the service's configuration did not arrive in time",
+            ))
         }
     }
 }
 
 /// A request of a client outside the mesh, at a gateway.
-pub(crate) async fn edge(core: &Rc<Core>, connection: &EdgeConnection, mut request: Request<Body>) -> Response<Body> {
+pub(crate) async fn edge(
+    core: &Rc<Core>,
+    connection: &EdgeConnection,
+    mut request: Request<Body>,
+) -> Response<Body> {
     let _busy = Busy::new(&core.shared);
     let me = core.me();
     believe_nothing(request.headers_mut(), connection.remote.ip(), connection.scheme);
@@ -202,9 +236,14 @@ async fn edge_route(
     let authority = hop::authority(request.headers()).unwrap_or_default().to_owned();
     let host = leno_decide::facts::host_of(&authority);
     let accepted = connection.listener.as_ref().and_then(|name| {
-        gateway.listeners(connection.port).iter().map(|table| &table.listener).find(|listener| listener.name == *name)
+        gateway
+            .listeners(connection.port)
+            .iter()
+            .map(|table| &table.listener)
+            .find(|listener| listener.name == *name)
     });
     record.step(Step::Parse);
+    edge_admit(core, &tables, connection, &request, record)?;
     match gateway.select_host(connection.port, accepted, host) {
         leno_decide::HostSelection::Routes { listener, routes, .. } => {
             if listener.listener.https_redirect && connection.scheme == "http" {
@@ -222,9 +261,75 @@ async fn edge_route(
         }
         leno_decide::HostSelection::Misdirected(_) => {
             record.outcome(ResponseFlags::NO_ROUTE, "misdirected_request");
-            Err(respond::plain(&request, StatusCode::MISDIRECTED_REQUEST, "this connection is for another host"))
+            Err(respond::plain(
+                &request,
+                StatusCode::MISDIRECTED_REQUEST,
+                "this connection is for another host",
+            ))
         }
         leno_decide::HostSelection::NotFound(_) => Err(not_found(record, &request)),
+    }
+}
+
+/// The policies that select the gateway itself.
+fn edge_admit(
+    core: &Core,
+    tables: &Tables,
+    connection: &EdgeConnection,
+    request: &Request<Body>,
+    record: &mut OpenRecord,
+) -> Result<(), Response<Body>> {
+    let Some(inbound) = tables.inbound() else {
+        record.outcome(ResponseFlags::NO_FILTER_CONFIG_FOUND, "policies_not_loaded");
+        let message = "the gateway's policies have not arrived";
+        return Err(respond::plain(request, StatusCode::SERVICE_UNAVAILABLE, message));
+    };
+    let headers = HeaderFacts(request.headers());
+    let facts = request_facts(request, &headers, connection.scheme);
+    let arrival = Arrival {
+        peer: None,
+        remote: connection.remote,
+        client_ip: connection.remote.ip(),
+        local: core.shared.bootstrap.address,
+        port: connection.port,
+        sni: connection.sni.as_deref(),
+    };
+    match policy::admit_request(core, inbound, &arrival, request, &facts) {
+        Ok(_) => Ok(()),
+        Err((id, by)) => Err(refuse(request, &id, &by, record)),
+    }
+}
+
+/// Answers a request that policy refused.
+fn refuse(request: &Request<Body>, id: &str, by: &DenyReason, record: &mut OpenRecord) -> Response<Body> {
+    let matched = by.policy().map_or_else(
+        || "none".to_owned(),
+        |policy| {
+            let (namespace, name) = policy.split_once('/').unwrap_or(("", policy));
+            let rule = by.rule().map_or_else(String::new, |rule| format!("-rule[{rule}]"));
+            format!("ns[{namespace}]-policy[{name}]{rule}")
+        },
+    );
+    record.outcome(ResponseFlags::NONE, format!("rbac_access_denied_matched_policy[{matched}]"));
+    if let Some(details) = record.details() {
+        details.denial = Some(id.into());
+    }
+    respond::denied(request, id)
+}
+
+fn request_facts<'r>(
+    request: &'r Request<Body>,
+    headers: &'r HeaderFacts<'r>,
+    scheme: &'r str,
+) -> RequestFacts<'r> {
+    RequestFacts {
+        method: request.method().as_str(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        scheme,
+        authority: hop::authority(request.headers()).unwrap_or_default(),
+        headers,
+        remote_ip: None,
     }
 }
 
@@ -244,17 +349,8 @@ async fn decide_and_carry(
     mut request: Request<Body>,
     record: &mut OpenRecord,
 ) -> Result<Response<Body>, Response<Body>> {
-    let authority = hop::authority(request.headers()).unwrap_or_default();
     let headers = HeaderFacts(request.headers());
-    let request_facts = RequestFacts {
-        method: request.method().as_str(),
-        path: request.uri().path(),
-        query: request.uri().query(),
-        scheme: facts.scheme,
-        authority,
-        headers: &headers,
-        remote_ip: None,
-    };
+    let request_facts = request_facts(&request, &headers, facts.scheme);
     let outcome = route::route(table, tables.me(), &request_facts, facts.port, &mut NoTrace);
     record.step(Step::Route);
     let forward = match outcome {
@@ -332,7 +428,8 @@ fn rewrite(forward: &Forward<'_>, request: &mut Request<Body>) {
             Some(query) => format!("{path}?{query}"),
             None => path,
         };
-        let original = request.uri().path_and_query().and_then(|path| HeaderValue::try_from(path.as_str()).ok());
+        let original =
+            request.uri().path_and_query().and_then(|path| HeaderValue::try_from(path.as_str()).ok());
         if let Ok(target) = target.parse() {
             *request.uri_mut() = target;
             if let Some(original) = original {
@@ -348,7 +445,11 @@ fn rewrite(forward: &Forward<'_>, request: &mut Request<Body>) {
 }
 
 /// A request to our application.
-pub(crate) async fn inbound(core: &Rc<Core>, connection: &InboundConnection, mut request: Request<Body>) -> Response<Body> {
+pub(crate) async fn inbound(
+    core: &Rc<Core>,
+    connection: &InboundConnection,
+    mut request: Request<Body>,
+) -> Response<Body> {
     let _busy = Busy::new(&core.shared);
     let me = core.me();
     match &connection.peer {
@@ -364,7 +465,11 @@ pub(crate) async fn inbound(core: &Rc<Core>, connection: &InboundConnection, mut
         source: connection.source.clone(),
         destination: me.meta.clone(),
         service: connection.service.clone(),
-        security: if connection.peer.is_some() { ConnectionSecurity::MutualTls } else { ConnectionSecurity::None },
+        security: if connection.peer.is_some() {
+            ConnectionSecurity::MutualTls
+        } else {
+            ConnectionSecurity::None
+        },
     };
     let mut record = OpenRecord::open(core, ends, &request);
     record.trace(request.headers_mut());
@@ -395,37 +500,21 @@ async fn inbound_admit(
     record.step(Step::Parse);
     let tables = core.shared.tables.load_full();
     let Some(inbound) = tables.inbound() else {
-        let mut response = respond::plain(&request, StatusCode::SERVICE_UNAVAILABLE, "the workload's policies have not arrived");
+        let mut response = respond::plain(
+            &request,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the workload's policies have not arrived",
+        );
         respond::mark_not_delivered(&mut response);
         record.outcome(ResponseFlags::NO_FILTER_CONFIG_FOUND, "policies_not_loaded");
         return Err(response);
     };
-    let authority = hop::authority(request.headers()).unwrap_or_default();
     let headers = HeaderFacts(request.headers());
-    let facts = RequestFacts {
-        method: request.method().as_str(),
-        path: request.uri().path(),
-        query: request.uri().query(),
-        scheme: "http",
-        authority,
-        headers: &headers,
-        remote_ip: None,
-    };
+    let facts = request_facts(&request, &headers, "http");
     let arrival = connection.arrival();
     let admitted = match policy::admit_request(core, inbound, &arrival, &request, &facts) {
         Ok(admitted) => admitted,
-        Err((id, by)) => {
-            let matched = by.policy().map_or_else(|| "none".to_owned(), |policy| {
-                let (namespace, name) = policy.split_once('/').unwrap_or(("", policy));
-                let rule = by.rule().map_or_else(String::new, |rule| format!("-rule[{rule}]"));
-                format!("ns[{namespace}]-policy[{name}]{rule}")
-            });
-            record.outcome(ResponseFlags::NONE, format!("rbac_access_denied_matched_policy[{matched}]"));
-            if let Some(details) = record.details() {
-                details.denial = Some(id.clone().into());
-            }
-            return Err(respond::denied(&request, &id));
-        }
+        Err((id, by)) => return Err(refuse(&request, &id, &by, record)),
     };
     let protocol = inbound.port(connection.port).protocol;
     record.step(Step::Policy);

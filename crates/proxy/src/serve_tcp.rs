@@ -2,7 +2,12 @@
 //!
 //! Invariant: a connection to our application stays open only while policy would still admit it.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::{Duration, SystemTime}};
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use leno_decide::{BackendState, NoTrace, Outbound, Tables, TcpFacts, TcpOutcome, TcpTable, tcp::route_tcp};
@@ -46,7 +51,13 @@ struct Open {
 }
 
 impl Open {
-    fn new(core: &Rc<Core>, reporter: Reporter, source: Arc<PeerMeta>, destination: Arc<PeerMeta>, service: Arc<ServiceMeta>) -> Self {
+    fn new(
+        core: &Rc<Core>,
+        reporter: Reporter,
+        source: Arc<PeerMeta>,
+        destination: Arc<PeerMeta>,
+        service: Arc<ServiceMeta>,
+    ) -> Self {
         let record = ConnectionRecord::new(reporter, source, destination, service, SystemTime::now());
         Self { core: core.clone(), record, started: Instant::now() }
     }
@@ -80,15 +91,24 @@ pub(crate) async fn outbound(core: &Rc<Core>, stream: &mut TcpStream, dialled: S
         }
     }
     let Some(loaded) = tables.loaded(&service, port) else { return };
-    let sni = if loaded.routes.tcp.needs_sni() { crate::detect::server_name(stream).await.ok().flatten() } else { None };
+    let sni = if loaded.routes.tcp.needs_sni() {
+        crate::detect::server_name(stream).await.ok().flatten()
+    } else {
+        None
+    };
     let facts = TcpFacts { sni: sni.as_deref(), destination: Some(dialled.ip()) };
     let routes = loaded.routes.clone();
     carry(core, &tables, &routes.tcp, &facts, stream, Some(dialled), policy::admit_outbound()).await;
 }
 
 /// A connection at a gateway's TCP or TLS listener.
-pub(crate) async fn edge<S>(core: &Rc<Core>, tables: &Arc<Tables>, table: &TcpTable, sni: Option<&str>, stream: &mut S)
-where
+pub(crate) async fn edge<S>(
+    core: &Rc<Core>,
+    tables: &Arc<Tables>,
+    table: &TcpTable,
+    sni: Option<&str>,
+    stream: &mut S,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let _busy = Busy::new(&core.shared);
@@ -141,17 +161,30 @@ async fn carry<S>(
             Err(error) => {
                 tracing::debug!(%error, upstream = %target.name, "connection attempt failed");
                 let policy = target.cluster.policy.outlier.as_ref();
-                target.cluster.health.report(&peer.health, Outcome::ConnectFailed, policy, core.shared.clock());
+                target.cluster.health.report(
+                    &peer.health,
+                    Outcome::ConnectFailed,
+                    policy,
+                    core.shared.clock(),
+                );
             }
         }
     }
     let open = Open::new(core, Reporter::Source, me.meta, PeerMeta::unknown(), target.meta.clone());
     open.opened();
-    let flag = if tried.is_empty() { ResponseFlags::NO_HEALTHY_UPSTREAM } else { ResponseFlags::UPSTREAM_CONNECTION_FAILURE };
+    let flag = if tried.is_empty() {
+        ResponseFlags::NO_HEALTHY_UPSTREAM
+    } else {
+        ResponseFlags::UPSTREAM_CONNECTION_FAILURE
+    };
     open.close(flag, 0, 0);
 }
 
-async fn dial(core: &Core, target: &Target, position: usize) -> Result<Stream, crate::forward::connect::ConnectError> {
+async fn dial(
+    core: &Core,
+    target: &Target,
+    position: usize,
+) -> Result<Stream, crate::forward::connect::ConnectError> {
     let hop = hop_to(core, target, position, Version::H1).await?;
     let endpoint = target.cluster.peer(position).endpoint();
     let security = match hop.security {
@@ -176,7 +209,13 @@ where
 {
     let _busy = Busy::new(&core.shared);
     let me = core.me();
-    let mut open = Open::new(core, Reporter::Destination, connection.source.clone(), me.meta, connection.service.clone());
+    let mut open = Open::new(
+        core,
+        Reporter::Destination,
+        connection.source.clone(),
+        me.meta,
+        connection.service.clone(),
+    );
     open.record.security =
         if connection.peer.is_some() { ConnectionSecurity::MutualTls } else { ConnectionSecurity::None };
     open.opened();
@@ -232,13 +271,24 @@ pub(crate) async fn until_refused(core: &Core, connection: &InboundConnection) {
 /// A connection to an address that the mesh does not know.
 pub(crate) async fn past(core: &Rc<Core>, stream: &mut TcpStream, dialled: SocketAddr) {
     let _busy = Busy::new(&core.shared);
-    let service = Arc::new(ServiceMeta { host: "PassthroughCluster".into(), name: "PassthroughCluster".into(), namespace: "".into() });
+    let service = Arc::new(ServiceMeta {
+        host: "PassthroughCluster".into(),
+        name: "PassthroughCluster".into(),
+        namespace: "".into(),
+    });
     let open = Open::new(core, Reporter::Source, core.me().meta, PeerMeta::unknown(), service);
     open.opened();
     match connect(dialled, &Security::Plain, Duration::from_secs(10)).await {
         Ok(mut upstream) => {
             let ahead = (Bytes::new(), Bytes::new());
-            let end = copy_bidirectional(stream, &mut upstream, ahead, &TunnelLimits::default(), core.drain.handle()).await;
+            let end = copy_bidirectional(
+                stream,
+                &mut upstream,
+                ahead,
+                &TunnelLimits::default(),
+                core.drain.handle(),
+            )
+            .await;
             open.close(flags_of(&end), end.a_to_b, end.b_to_a);
         }
         Err(_) => open.close(ResponseFlags::UPSTREAM_CONNECTION_FAILURE, 0, 0),
@@ -278,7 +328,8 @@ pub(crate) async fn through(core: &Rc<Core>, tables: &Arc<Tables>, stream: &mut 
         let address = SocketAddr::new(endpoint.address, crate::bootstrap::MESH_PORT);
         if let Ok(mut upstream) = connect(address, &Security::Plain, target.connect_timeout()).await {
             let ahead = (Bytes::new(), Bytes::new());
-            copy_bidirectional(stream, &mut upstream, ahead, &TunnelLimits::default(), core.drain.handle()).await;
+            copy_bidirectional(stream, &mut upstream, ahead, &TunnelLimits::default(), core.drain.handle())
+                .await;
             return;
         }
     }

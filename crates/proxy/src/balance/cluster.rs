@@ -107,18 +107,17 @@ impl Cluster {
                 let points = peers.iter().zip(0..).map(|(peer, position)| {
                     let endpoint = peer.endpoint();
                     let port = endpoint.ports.get(&port).copied().unwrap_or(port);
-                    (position, std::net::SocketAddr::new(endpoint.address, port).to_string(), endpoint.weight.0.max(1))
+                    (
+                        position,
+                        std::net::SocketAddr::new(endpoint.address, port).to_string(),
+                        endpoint.weight.0.max(1),
+                    )
                 });
                 Some(Ring::build(&points.collect::<Vec<_>>(), *minimum_ring_size))
             }
             _ => None,
         };
         Self { health, policy, peers, tiers, ring, next: Cell::new(0) }
-    }
-
-    /// How many endpoints there are.
-    pub(crate) fn len(&self) -> usize {
-        self.peers.len()
     }
 
     /// An endpoint by its position.
@@ -138,7 +137,8 @@ impl Cluster {
             return Some(position);
         }
         if let (Some(ring), Some(key)) = (&self.ring, choice.key) {
-            let found = ring.pick(key, |position| usable(&(position as usize))).or_else(|| ring.pick(key, |_| true));
+            let found =
+                ring.pick(key, |position| usable(&(position as usize))).or_else(|| ring.pick(key, |_| true));
             return found.map(|position| position as usize);
         }
         for tier in &self.tiers {
@@ -149,7 +149,8 @@ impl Cluster {
         }
         // Nothing is well, so anything will do; what was not tried yet first.
         let all: Vec<u32> = (0..self.peers.len() as u32).collect();
-        self.among(&all, |position| !choice.tried.contains(position), choice).or_else(|| self.among(&all, |_| true, choice))
+        self.among(&all, |position| !choice.tried.contains(position), choice)
+            .or_else(|| self.among(&all, |_| true, choice))
     }
 
     fn among(&self, members: &[u32], usable: impl Fn(&usize) -> bool, choice: Choice<'_>) -> Option<usize> {
@@ -157,10 +158,11 @@ impl Cluster {
             return None;
         }
         let from = |start: usize| {
-            let around = (0..members.len()).map(move |offset| members[(start + offset) % members.len()] as usize);
+            let around =
+                (0..members.len()).map(move |offset| members[(start + offset) % members.len()] as usize);
             around.into_iter().find(|position| usable(position))
         };
-        let at = |roll: u32| (u64::from(roll) * members.len() as u64 >> 32) as usize;
+        let at = |roll: u32| ((u64::from(roll) * members.len() as u64) >> 32) as usize;
         match self.policy.balancer {
             LoadBalancer::RoundRobin => {
                 let start = self.next.get() % members.len();
@@ -169,7 +171,9 @@ impl Cluster {
                 self.next.set(place + 1);
                 Some(found)
             }
-            LoadBalancer::Random | LoadBalancer::Passthrough | LoadBalancer::Hash { .. } => from(at(choice.rolls.1)),
+            LoadBalancer::Random | LoadBalancer::Passthrough | LoadBalancer::Hash { .. } => {
+                from(at(choice.rolls.1))
+            }
             LoadBalancer::LeastRequest => {
                 let (one, two) = (from(at(choice.rolls.0.rotate_left(16)))?, from(at(choice.rolls.1))?);
                 let load = |position: usize| self.peers[position].health.active.load(Relaxed);

@@ -6,7 +6,7 @@
 //! Must not know: routes, requests, how an endpoint is chosen.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -37,6 +37,15 @@ pub(crate) struct PeerHealth {
     ejections: AtomicU32,
 }
 
+/// What is known of one endpoint at one moment.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct PeerSnapshot {
+    active: u32,
+    ejected_for_ms: u64,
+    avoided_for_ms: u64,
+    ejections: u32,
+}
+
 /// What is known of one service, from this proxy's point of view.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceHealth {
@@ -49,8 +58,6 @@ pub(crate) struct ServiceHealth {
     pub(crate) connections: AtomicU32,
     /// Retries in flight.
     pub(crate) retries: AtomicU32,
-    /// Ejections so far.
-    pub(crate) ejections: AtomicU64,
 }
 
 /// How an attempt ended, as far as the endpoint's health is concerned.
@@ -70,6 +77,15 @@ impl PeerHealth {
     /// Whether it may be chosen at `now` (milliseconds of the proxy's clock).
     pub(crate) fn is_usable(&self, now: u64) -> bool {
         self.ejected_until.load(Relaxed) <= now && self.avoided_until.load(Relaxed) <= now
+    }
+
+    fn snapshot(&self, now: u64) -> PeerSnapshot {
+        PeerSnapshot {
+            active: self.active.load(Relaxed),
+            ejected_for_ms: self.ejected_until.load(Relaxed).saturating_sub(now),
+            avoided_for_ms: self.avoided_until.load(Relaxed).saturating_sub(now),
+            ejections: self.ejections.load(Relaxed),
+        }
     }
 
     /// Whether outlier detection has it out at `now`.
@@ -115,20 +131,24 @@ impl ServiceHealth {
         let total = peers.len() as u64;
         let ejected = peers.values().filter(|peer| peer.is_ejected(now)).count() as u64;
         // Rounded up, so that a small service's share is not nothing; the last one always stays.
-        let allowed = (total * u64::from(policy.max_ejected.parts_per_million())).div_ceil(1_000_000).min(total.saturating_sub(1));
+        let allowed = (total * u64::from(policy.max_ejected.parts_per_million()))
+            .div_ceil(1_000_000)
+            .min(total.saturating_sub(1));
         if ejected >= allowed {
             return None;
         }
         let times = u64::from(peer.ejections.fetch_add(1, Relaxed)) + 1;
-        let length = policy.base_ejection.0.saturating_mul(times).min(LONGEST_EJECTION_MS.max(policy.base_ejection.0));
+        let length =
+            policy.base_ejection.0.saturating_mul(times).min(LONGEST_EJECTION_MS.max(policy.base_ejection.0));
         peer.ejected_until.store(now + length, Relaxed);
-        self.ejections.fetch_add(1, Relaxed);
         Some(length)
     }
 
     /// Whether so few endpoints are healthy that ejections are ignored.
     pub(crate) fn panics(&self, policy: Option<&OutlierDetection>, now: u64) -> bool {
-        let Some(policy) = policy.filter(|policy| policy.min_health.parts_per_million() > 0) else { return false };
+        let Some(policy) = policy.filter(|policy| policy.min_health.parts_per_million() > 0) else {
+            return false;
+        };
         let peers = self.peers.lock();
         let healthy = peers.values().filter(|peer| !peer.is_ejected(now)).count() as u64;
         healthy * 1_000_000 < u64::from(policy.min_health.parts_per_million()) * peers.len() as u64
@@ -168,9 +188,14 @@ impl HealthBook {
         self.0.lock().entry(id.clone()).or_default().clone()
     }
 
-    /// All services, for metrics.
-    pub(crate) fn ejections(&self) -> u64 {
-        self.0.lock().values().map(|service| service.ejections.load(Relaxed)).sum()
+    /// What is known, for the admin page: by service, then by endpoint.
+    pub(crate) fn snapshot(&self, now: u64) -> BTreeMap<String, BTreeMap<String, PeerSnapshot>> {
+        let services = self.0.lock();
+        let of = |service: &ServiceHealth| {
+            let peers = service.peers.lock();
+            peers.iter().map(|(uid, peer)| (uid.to_string(), peer.snapshot(now))).collect()
+        };
+        services.iter().map(|(id, service)| (id.to_string(), of(service))).collect()
     }
 
     /// Forgets services that are not loaded any more.
@@ -218,7 +243,11 @@ mod tests {
         assert_eq!(fail(&service, &peers[0], &policy, 0), Some(30_000));
         assert!(!peers[0].is_usable(29_999));
         assert!(peers[0].is_usable(30_000), "an ejected endpoint returns after the base time");
-        assert_eq!(fail(&service, &peers[0], &policy, 40_000), Some(60_000), "the second time is twice as long");
+        assert_eq!(
+            fail(&service, &peers[0], &policy, 40_000),
+            Some(60_000),
+            "the second time is twice as long"
+        );
     }
 
     #[test]

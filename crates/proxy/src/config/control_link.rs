@@ -9,8 +9,9 @@ use std::{
     },
 };
 
-use leno_identity::{ClientConfig, ExpectedPeers, IdentityStore, client_config};
+use leno_identity::{ExpectedPeers, IdentityStore, client_config};
 use leno_model::SpiffeId;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};

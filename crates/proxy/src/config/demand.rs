@@ -2,13 +2,12 @@
 //!
 //! Invariant: however many requests wait for one scope, it is asked for once; nobody waits longer than [`HOLD`].
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use leno_model::{Namespace, ServiceId, resource::{parse_scope, scope_name}};
+use leno_model::{
+    Namespace, ServiceId,
+    resource::{parse_scope, scope_name},
+};
 use leno_xds::{client::ScopeAnswer, transport::client::Subscriber};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -52,12 +51,6 @@ impl Demand {
             Ok(ScopeAnswer::NotFound) => Demanded::NotFound,
             Err(_) => Demanded::Unanswered,
         }
-    }
-
-    /// Notes that a scope is in use. Called seldom, not for each request.
-    pub(crate) fn touch(&self, service: &ServiceId) {
-        let scope: Arc<str> = scope_name(&self.namespace, service).into();
-        self.used.lock().insert(scope, Instant::now());
     }
 
     /// Scopes in use, to be prefetched after a restart.

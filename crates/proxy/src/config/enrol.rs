@@ -66,7 +66,8 @@ impl Enrolment {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            match tokio::time::timeout(ISSUE_TIMEOUT, self.issue()).await.unwrap_or(Err(EnrolError::Timeout)) {
+            match tokio::time::timeout(ISSUE_TIMEOUT, self.issue()).await.unwrap_or(Err(EnrolError::Timeout))
+            {
                 Ok(()) => {
                     pause = FIRST_PAUSE;
                     self.join_token = None;
@@ -99,14 +100,17 @@ impl Enrolment {
         let connection = self.link.dial().await.map_err(EnrolError::Link)?;
         let channel = leno_xds::transport::channel(connection).await.map_err(EnrolError::Transport)?;
         let request = IssueRequest {
-            csr_der: csr.into_bytes(),
-            join_token: self.join_token.clone().unwrap_or_default().into_bytes(),
+            csr_der: csr.into_bytes().into(),
+            join_token: self.join_token.clone().unwrap_or_default().into(),
             ttl_seconds: self.ttl.0.div_ceil(1000),
         };
         let issued = IdentityClient::new(channel).issue(request).await;
         let issued = issued.map_err(|status| EnrolError::Refused(Box::new(status)))?.into_inner();
-        let certificate = WorkloadCertificate::from_der(issued.chain_der, key).map_err(|error| unusable(&error))?;
-        let bundle = TrustBundle::from_der(self.trust_domain.clone(), issued.root_der).map_err(|error| unusable(&error))?;
+        let certificate = WorkloadCertificate::from_der(issued.chain_der.into_iter().map(Vec::from), key)
+            .map_err(|error| unusable(&error))?;
+        let bundle =
+            TrustBundle::from_der(self.trust_domain.clone(), issued.root_der.into_iter().map(Vec::from))
+                .map_err(|error| unusable(&error))?;
         if let Some(state) = &self.state {
             state.save_certificate(&certificate, &bundle);
         }

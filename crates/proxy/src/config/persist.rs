@@ -53,7 +53,10 @@ impl StateDir {
     }
 
     /// The certificate that was kept, if it is whole and valid.
-    pub(crate) fn load_certificate(&self, domain: &TrustDomain) -> Option<(WorkloadCertificate, TrustBundle)> {
+    pub(crate) fn load_certificate(
+        &self,
+        domain: &TrustDomain,
+    ) -> Option<(WorkloadCertificate, TrustBundle)> {
         let chain = fs::read(self.0.join("chain.pem")).ok()?;
         let key = fs::read(self.0.join("key.pem")).ok()?;
         let roots = fs::read(self.0.join("roots.pem")).ok()?;
@@ -99,7 +102,8 @@ impl StateDir {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.0.join(format!("{name}.new"));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(temporary, self.0.join(name))

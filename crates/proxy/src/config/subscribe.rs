@@ -66,14 +66,15 @@ impl Subscription {
                 Err(error) => rejected.push((resource.key.clone(), error.to_string())),
             }
         }
-        let void = landed.withheld.iter().map(|withheld| &withheld.key);
+        let void = landed.withheld.iter().map(|(key, _)| key);
         for key in landed.removed.iter().chain(void).filter_map(to_model) {
             self.held.remove(&key);
             changes.push(Change::Remove(key));
         }
         let scope = |name: &Arc<str>| parse_scope(name).map(|(_, service)| service);
         changes.extend(landed.answered.iter().filter_map(scope).map(|service| Change::Scope(service, true)));
-        changes.extend(landed.not_found.iter().filter_map(scope).map(|service| Change::Scope(service, false)));
+        changes
+            .extend(landed.not_found.iter().filter_map(scope).map(|service| Change::Scope(service, false)));
         let tables = self.shared.tables.load().apply(changes);
         for resource in &landed.resources {
             let key = to_model(&resource.key);
@@ -130,7 +131,8 @@ pub(crate) fn restore(
             versions.push((leno_xds::ResourceKey::new(key.kind as u32, key.name), version));
         }
     }
-    let loaded = scopes.iter().filter_map(|name| parse_scope(name)).map(|(_, service)| Change::Scope(service, true));
+    let loaded =
+        scopes.iter().filter_map(|name| parse_scope(name)).map(|(_, service)| Change::Scope(service, true));
     let changes = resources.iter().cloned().map(Change::Upsert).chain(loaded);
     (tables.apply(changes), versions)
 }

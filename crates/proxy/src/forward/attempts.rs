@@ -11,8 +11,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use leno_decide::{
-    AttemptOutcome, BackendState, Forward, Limits, Retry, Tables, hash_key, is_idempotent, is_sampled, pause, retry,
-    within_budget,
+    AttemptOutcome, BackendState, Forward, Limits, Retry, Tables, hash_key, is_idempotent, is_sampled, pause,
+    retry, within_budget,
 };
 use leno_model::{Backend, BackendTarget, HashKey, HeaderEdits, LoadBalancer, Tunnel};
 use leno_telemetry::{ResponseFlags, Step, metrics::names};
@@ -81,7 +81,11 @@ struct Tried {
 }
 
 /// Carries a request and returns the response to give.
-pub(crate) async fn carry(core: &Rc<Core>, mut carried: Carried<'_>, record: &mut OpenRecord) -> Response<Body> {
+pub(crate) async fn carry(
+    core: &Rc<Core>,
+    mut carried: Carried<'_>,
+    record: &mut OpenRecord,
+) -> Response<Body> {
     let Admitted { .. } = carried.admitted;
     let timeout = carried.forward.rule.timeout.map(leno_model::Millis::duration);
     let told = preface::deadline(carried.request.headers());
@@ -104,9 +108,17 @@ pub(crate) async fn carry(core: &Rc<Core>, mut carried: Carried<'_>, record: &mu
 
 impl Call<'_> {
     async fn run(&self, record: &mut OpenRecord) -> Response<Body> {
-        let Some(backend) = self.carried.forward.distribution.pick(u64::from(self.core.roll()) << 32 | u64::from(self.core.roll()))
+        let Some(backend) = self
+            .carried
+            .forward
+            .distribution
+            .pick(u64::from(self.core.roll()) << 32 | u64::from(self.core.roll()))
         else {
-            return respond::plain(&self.carried.request, StatusCode::INTERNAL_SERVER_ERROR, "no backend has any weight");
+            return respond::plain(
+                &self.carried.request,
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "no backend has any weight",
+            );
         };
         let ready = match self.carried.tables.backend(&backend.target) {
             BackendState::Ready(ready) => ready,
@@ -128,19 +140,25 @@ impl Call<'_> {
             return respond::overflow(&self.carried.request);
         }
         let counted = health.clone();
-        let busy = Slot::new(move || drop(counted.requests.fetch_sub(1, Relaxed)));
+        let busy = Slot::new(move || _ = counted.requests.fetch_sub(1, Relaxed));
         let response = self.attempts(&target, backend, record).await;
         let (mut parts, body) = response.into_parts();
         edit(&mut parts.headers, &backend.response_headers);
         Response::from_parts(parts, holding(body, busy))
     }
 
-    async fn attempts(&self, target: &Rc<Target>, backend: &Backend, record: &mut OpenRecord) -> Response<Body> {
+    async fn attempts(
+        &self,
+        target: &Rc<Target>,
+        backend: &Backend,
+        record: &mut OpenRecord,
+    ) -> Response<Body> {
         let policy = &self.carried.forward.rule.retry;
         let mut tried = SmallVec::<[usize; 4]>::new();
         let mut attempt = 0_u8;
         let request = &self.carried.request;
-        let idempotent = is_idempotent(request.method().as_str(), request.headers().contains_key("idempotency-key"));
+        let idempotent =
+            is_idempotent(request.method().as_str(), request.headers().contains_key("idempotency-key"));
         loop {
             let end = self.attempt(target, backend, &mut tried, record).await;
             record.facts().attempts += 1;
@@ -162,11 +180,10 @@ impl Call<'_> {
             drop(end.response);
             attempt += 1;
             let reason = end.outcome.map_or("none", |outcome| outcome_name(outcome));
-            let host = target.service.host.as_str();
-            self.core.shared.telemetry.registry().counter(&names::RETRIES, [host, reason]).increment();
+            self.core.shared.telemetry.registry().counter(&names::RETRIES, [reason]).add(1);
             health.retries.fetch_add(1, Relaxed);
             let counted = health.clone();
-            let _retrying = Slot::new(move || drop(counted.retries.fetch_sub(1, Relaxed)));
+            let _retrying = Slot::new(move || _ = counted.retries.fetch_sub(1, Relaxed));
             // An endpoint that said "not here" is answered at once by another one.
             if !matches!(end.outcome, Some(AttemptOutcome::NotDelivered | AttemptOutcome::NotSent)) {
                 tokio::time::sleep(pause(backoff, u64::from(self.core.roll()) << 32).duration()).await;
@@ -192,7 +209,11 @@ impl Call<'_> {
         let Some(position) = target.cluster.choose(choice) else {
             return Tried {
                 outcome: None,
-                response: respond::plain(&self.carried.request, StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"),
+                response: respond::plain(
+                    &self.carried.request,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "no healthy upstream",
+                ),
                 flags: ResponseFlags::NO_HEALTHY_UPSTREAM,
                 details: "no_healthy_upstream",
             };
@@ -213,19 +234,21 @@ impl Call<'_> {
         record.step(Step::Balance);
         let sent = match self.carried.forward.attempt_timeout(backend) {
             None => exchange(core, &hop, request).await,
-            Some(limit) => match tokio::time::timeout(limit.duration(), exchange(core, &hop, request)).await {
-                Ok(sent) => sent,
-                Err(_) => {
-                    record.waited();
-                    self.report(target, position, Outcome::Status(504));
-                    return Tried {
-                        outcome: Some(AttemptOutcome::PerTryTimeout),
-                        response: respond::timeout(&self.carried.request),
-                        flags: ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
-                        details: "upstream_per_try_timeout",
-                    };
+            Some(limit) => {
+                match tokio::time::timeout(limit.duration(), exchange(core, &hop, request)).await {
+                    Ok(sent) => sent,
+                    Err(_) => {
+                        record.waited();
+                        self.report(target, position, Outcome::Status(504));
+                        return Tried {
+                            outcome: Some(AttemptOutcome::PerTryTimeout),
+                            response: respond::timeout(&self.carried.request),
+                            flags: ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+                            details: "upstream_per_try_timeout",
+                        };
+                    }
                 }
-            },
+            }
         };
         record.waited();
         match sent {
@@ -234,10 +257,17 @@ impl Call<'_> {
         }
     }
 
-    fn answered(&self, target: &Target, position: usize, response: Response<Body>, in_flight: InFlight) -> Tried {
+    fn answered(
+        &self,
+        target: &Target,
+        position: usize,
+        response: Response<Body>,
+        in_flight: InFlight,
+    ) -> Tried {
         let (mut parts, body) = response.into_parts();
         let status = parts.status.as_u16();
-        let peer = matches!(target.cluster.peer(position).endpoint().tunnel, Tunnel::Mesh | Tunnel::Gateway { .. });
+        let peer =
+            matches!(target.cluster.peer(position).endpoint().tunnel, Tunnel::Mesh | Tunnel::Gateway { .. });
         let not_delivered = parts.headers.remove(preface::NOT_DELIVERED).is_some() && peer;
         if !peer {
             preface::strip(&mut parts.headers);
@@ -250,7 +280,11 @@ impl Call<'_> {
         }
         hop::prepare_response(&mut parts.headers, status == 101);
         let response = Response::from_parts(parts, holding(body, in_flight));
-        let outcome = if not_delivered { AttemptOutcome::NotDelivered } else { AttemptOutcome::Status { code: status, grpc } };
+        let outcome = if not_delivered {
+            AttemptOutcome::NotDelivered
+        } else {
+            AttemptOutcome::Status { code: status, grpc }
+        };
         Tried { outcome: Some(outcome), response, flags: ResponseFlags::NONE, details: "via_upstream" }
     }
 
@@ -307,7 +341,9 @@ impl Call<'_> {
         }
         tracing::debug!(upstream = %target.name, message, "attempt failed");
         let status = match outcome {
-            Some(AttemptOutcome::Status { code, .. }) => StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY),
+            Some(AttemptOutcome::Status { code, .. }) => {
+                StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY)
+            }
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut response = respond::plain(request, status, &message);
@@ -321,9 +357,16 @@ impl Call<'_> {
     fn report(&self, target: &Target, position: usize, outcome: Outcome) {
         let peer = target.cluster.peer(position);
         let policy = target.cluster.policy.outlier.as_ref();
-        if let Some(length) = target.cluster.health.report(&peer.health, outcome, policy, self.core.shared.clock()) {
+        if let Some(length) =
+            target.cluster.health.report(&peer.health, outcome, policy, self.core.shared.clock())
+        {
             let host = target.service.host.as_str();
-            self.core.shared.telemetry.registry().counter(&names::EJECTIONS, [host]).increment();
+            let reason = match outcome {
+                Outcome::Status(_) => "status",
+                Outcome::ConnectFailed => "connect_failure",
+                Outcome::Broken | Outcome::NotDelivered => "broken",
+            };
+            self.core.shared.telemetry.registry().counter(&names::EJECTIONS, [host, reason]).add(1);
             tracing::info!(endpoint = %peer.endpoint().workload, upstream = %target.name, ms = length, ?outcome, "endpoint ejected");
         }
     }
@@ -406,7 +449,9 @@ pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
     if edits.is_empty() {
         return;
     }
-    let pair = |name: &str, value: &str| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?));
+    let pair = |name: &str, value: &str| {
+        Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
+    };
     for (name, value) in &edits.set {
         if let Some((name, value)) = pair(name, value) {
             headers.insert(name, value);
@@ -522,9 +567,12 @@ impl<G> http_body::Body for Holding<G> {
 
 /// Sends copies of a request to the rule's mirrors; gives the body back, whole.
 async fn mirror(core: &Rc<Core>, carried: &Carried<'_>, body: Body) -> Body {
-    let sampled = carried.forward.rule.mirrors.iter().filter(|mirror| {
-        is_sampled(mirror.share, u64::from(core.roll()) << 32)
-    });
+    let sampled = carried
+        .forward
+        .rule
+        .mirrors
+        .iter()
+        .filter(|mirror| is_sampled(mirror.share, u64::from(core.roll()) << 32));
     let targets: Vec<&BackendTarget> = sampled.map(|mirror| &mirror.target).collect();
     if targets.is_empty() {
         return body;

@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
-use leno_identity::{ClientConfig, HandshakeFailure};
+use leno_identity::HandshakeFailure;
 use leno_model::{Endpoint, Port, Tunnel};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tokio_rustls::TlsConnector;

@@ -67,38 +67,48 @@ pub(crate) async fn exchange(
                 life.requests.set(life.requests.get() + 1);
                 match client.send(request).await {
                     Ok(response) => return Ok((response, hop.key.address)),
-                    Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => request = *back,
+                    Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => {
+                        request = *back
+                    }
                     Err(error) => return Err(HopError::Send(error.delivery, error)),
                 }
             }
             let (client, life) = fresh_h1(core, hop).await?;
             life.requests.set(1);
             let sent = client.send(request).await;
-            sent.map(|response| (response, hop.key.address)).map_err(|error| HopError::Send(error.delivery, error))
+            sent.map(|response| (response, hop.key.address))
+                .map_err(|error| HopError::Send(error.delivery, error))
         }
         Version::H2 => {
             for _ in 0..STALE_TRIES {
                 let client = multiplexed(core, hop).await?;
                 match client.send(request).await {
                     Ok(response) => return Ok((response, hop.key.address)),
-                    Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => request = *back,
+                    Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => {
+                        request = *back
+                    }
                     Err(error) => return Err(HopError::Send(error.delivery, error)),
                 }
             }
             let client = multiplexed(core, hop).await?;
             let sent = client.send(request).await;
-            sent.map(|response| (response, hop.key.address)).map_err(|error| HopError::Send(error.delivery, error))
+            sent.map(|response| (response, hop.key.address))
+                .map_err(|error| HopError::Send(error.delivery, error))
         }
     }
 }
 
-async fn fresh_h1(core: &Rc<Core>, hop: &Hop) -> Result<(H1Client<super::stream::Stream>, Rc<Life>), HopError> {
+async fn fresh_h1(
+    core: &Rc<Core>,
+    hop: &Hop,
+) -> Result<(H1Client<super::stream::Stream>, Rc<Life>), HopError> {
     let slot = slot(core, hop).await?;
     let slot = match slot {
         Place::New(slot) => slot,
         Place::Reused(client, life) => return Ok((client, life)),
     };
-    let stream = connect(hop.key.address, &hop.security, hop.connect_timeout).await.map_err(HopError::Connect)?;
+    let stream =
+        connect(hop.key.address, &hop.security, hop.connect_timeout).await.map_err(HopError::Connect)?;
     let client = H1Client::new(stream, core.client.clone());
     let life = life(hop, slot);
     core.pool.keep(hop.key.clone(), &client, life.clone());
@@ -115,7 +125,8 @@ async fn multiplexed(core: &Rc<Core>, hop: &Hop) -> Result<H2Client, HopError> {
         return Ok(client);
     }
     let slot = take_slot(hop).ok_or(HopError::Overflow)?;
-    let stream = connect(hop.key.address, &hop.security, hop.connect_timeout).await.map_err(HopError::Connect)?;
+    let stream =
+        connect(hop.key.address, &hop.security, hop.connect_timeout).await.map_err(HopError::Connect)?;
     let scheme = if matches!(hop.security, Security::Plain) { Scheme::HTTP } else { Scheme::HTTPS };
     let address = hop.key.address;
     let failed = |error: h2::Error| {
@@ -159,7 +170,7 @@ async fn slot(core: &Rc<Core>, hop: &Hop) -> Result<Place, HopError> {
         return Err(HopError::Overflow);
     }
     let health = hop.health.clone();
-    let _waiting = Slot::new(move || drop(health.pending.fetch_sub(1, Relaxed)));
+    let _waiting = Slot::new(move || _ = health.pending.fetch_sub(1, Relaxed));
     let deadline = Instant::now() + hop.connect_timeout;
     while Instant::now() < deadline {
         if let Some((client, life)) = core.pool.take(&hop.key) {
@@ -177,6 +188,6 @@ async fn slot(core: &Rc<Core>, hop: &Hop) -> Result<Place, HopError> {
 fn take_slot(hop: &Hop) -> Option<Slot> {
     let before = hop.health.connections.fetch_add(1, Relaxed);
     let health = hop.health.clone();
-    let slot = Slot::new(move || drop(health.connections.fetch_sub(1, Relaxed)));
+    let slot = Slot::new(move || _ = health.connections.fetch_sub(1, Relaxed));
     (before < hop.max_connections).then_some(slot)
 }

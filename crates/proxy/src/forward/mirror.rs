@@ -50,7 +50,13 @@ pub(crate) fn send(
     });
 }
 
-async fn copy(core: &Rc<Core>, tables: &Arc<Tables>, target: &BackendTarget, mut request: Request<Body>, version: Version) {
+async fn copy(
+    core: &Rc<Core>,
+    tables: &Arc<Tables>,
+    target: &BackendTarget,
+    mut request: Request<Body>,
+    version: Version,
+) {
     let BackendState::Ready(ready) = tables.backend(target) else { return };
     let target = core.targets.get(core, tables, &ready);
     let rolls = (core.roll(), core.roll());

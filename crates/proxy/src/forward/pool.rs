@@ -191,25 +191,4 @@ impl Pool {
         // Dropped here, because closing a connection may come back to the pool.
         drop(closed);
     }
-
-    /// Drops the idle connections of a key: its endpoint is gone.
-    pub(crate) fn forget(&self, gone: impl Fn(&PoolKey) -> bool) {
-        let mut dropped = Vec::new();
-        self.hosts.borrow_mut().retain(|key, host| {
-            let gone = gone(key);
-            if gone {
-                dropped.push(host.clone());
-            }
-            !gone
-        });
-        drop(dropped);
-    }
-
-    /// Idle HTTP/1.1 connections and multiplexed ones, for the metrics.
-    pub(crate) fn sizes(&self) -> (usize, usize) {
-        let hosts = self.hosts.borrow();
-        hosts.values().fold((0, 0), |(idle, multiplexed), host| {
-            (idle + host.idle.borrow().len(), multiplexed + host.multiplexed.borrow().len())
-        })
-    }
 }

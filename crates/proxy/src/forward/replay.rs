@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 
 use crate::http::{Body, BodyError, BodyStream};
 
@@ -33,7 +33,13 @@ struct State {
 impl Replay {
     /// Of this body.
     pub(crate) fn new(body: Body) -> Self {
-        Self(Rc::new(RefCell::new(State { source: Some(body), kept: Vec::new(), size: 0, lost: false, turn: 0 })))
+        Self(Rc::new(RefCell::new(State {
+            source: Some(body),
+            kept: Vec::new(),
+            size: 0,
+            lost: false,
+            turn: 0,
+        })))
     }
 
     /// Whether [`Self::copy`] would give the whole body.
@@ -74,7 +80,10 @@ impl http_body::Body for Copy {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let mut state = this.state.borrow_mut();
         if state.turn != this.turn {
@@ -133,7 +142,10 @@ mod tests {
         type Data = Bytes;
         type Error = BodyError;
 
-        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
             Poll::Ready(self.0.pop_front().map(|chunk| Ok(Frame::data(chunk))))
         }
     }

@@ -5,9 +5,10 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use leno_decide::{Limits, ReadyBackend, Tables, locality};
-use leno_identity::{ClientConfig, ExpectedPeers, PlainTrust, client_config, plain_client_config};
+use leno_identity::{ExpectedPeers, PlainTrust, client_config, plain_client_config};
 use leno_model::{ClientTls, Destination, Endpoint, EndpointSet, Millis, Port, Protocol, ServiceId, Tunnel};
 use leno_telemetry::{PeerMeta, ServiceMeta, record::outbound_cluster};
+use rustls::ClientConfig;
 
 use super::{
     connect::{ConnectError, Security},
@@ -69,7 +70,9 @@ impl Targets {
 
     /// Forgets views of services that are not loaded any more.
     pub(crate) fn sweep(&self, tables: &Tables) {
-        self.0.borrow_mut().retain(|(service, ..), _| tables.is_loaded(service) || tables.endpoints(service).is_some());
+        self.0
+            .borrow_mut()
+            .retain(|(service, ..), _| tables.is_loaded(service) || tables.endpoints(service).is_some());
     }
 }
 
@@ -85,7 +88,11 @@ impl Target {
         Self {
             service: service.clone(),
             port,
-            protocol: destination.ports.iter().find(|own| own.port == port).map_or(Protocol::Detect, |own| own.protocol),
+            protocol: destination
+                .ports
+                .iter()
+                .find(|own| own.port == port)
+                .map_or(Protocol::Detect, |own| own.protocol),
             cluster,
             limits,
             meta: Arc::new(ServiceMeta {
@@ -109,7 +116,12 @@ impl Target {
     }
 
     /// How an endpoint is to be spoken to; `alpn` is what the mesh connection carries.
-    pub(crate) fn security(&self, core: &Core, endpoint: &Endpoint, alpn: &'static [u8]) -> Result<Security, ConnectError> {
+    pub(crate) fn security(
+        &self,
+        core: &Core,
+        endpoint: &Endpoint,
+        alpn: &'static [u8],
+    ) -> Result<Security, ConnectError> {
         let peer = matches!(endpoint.tunnel, Tunnel::Mesh | Tunnel::Gateway { .. });
         match (&self.cluster.policy.tls, peer) {
             (ClientTls::Auto | ClientTls::Mesh, true) => Ok(Security::Mesh {
@@ -121,7 +133,10 @@ impl Target {
             (ClientTls::Auto, false) | (ClientTls::Disable, _) => Ok(Security::Plain),
             (ClientTls::Simple { sni, subject_alt_names, insecure }, _) => {
                 let sni = if sni.is_empty() { self.service.host.shared() } else { sni.clone() };
-                Ok(Security::Outside { config: self.outside_config(&sni, subject_alt_names, *insecure, alpn)?, sni })
+                Ok(Security::Outside {
+                    config: self.outside_config(&sni, subject_alt_names, *insecure, alpn)?,
+                    sni,
+                })
             }
         }
     }
@@ -139,7 +154,10 @@ impl Target {
 
     fn mesh_config(&self, core: &Core, alpn: &'static [u8]) -> Arc<ClientConfig> {
         let mut configs = self.configs.borrow_mut();
-        configs.entry(alpn).or_insert_with(|| client_config(&core.shared.identity, &self.expected, &[alpn])).clone()
+        configs
+            .entry(alpn)
+            .or_insert_with(|| client_config(&core.shared.identity, &self.expected, &[alpn]))
+            .clone()
     }
 
     fn outside_config(
@@ -192,8 +210,12 @@ impl Target {
             namespace: endpoint.workload.namespace.shared(),
             canonical_service: first(["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"])
                 .unwrap_or_else(|| endpoint.owner.clone()),
-            canonical_revision: first(["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"])
-                .unwrap_or_else(|| "latest".into()),
+            canonical_revision: first([
+                "service.istio.io/canonical-revision",
+                "app.kubernetes.io/version",
+                "version",
+            ])
+            .unwrap_or_else(|| "latest".into()),
             app: label("app").unwrap_or_else(|| "".into()),
             version: label("version").unwrap_or_else(|| "".into()),
             cluster: endpoint.cluster.shared(),

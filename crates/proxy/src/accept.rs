@@ -1,0 +1,337 @@
+//! Takes connections in: finds out what they are for and what they speak, and gives them to a pipeline.
+//!
+//! Invariants: every step before the first request has a deadline; a connection that does not prove what its port demands is
+//! closed before a byte of it reaches the application.
+
+use std::{io, rc::Rc, sync::Arc, time::Duration};
+
+use leno_decide::{Admission, NoTrace, Outbound, admit_connection};
+use leno_identity::{HandshakeFailure, peer_identity};
+use leno_model::{GatewayProtocol, Protocol};
+use leno_telemetry::{PeerMeta, ServiceMeta, metrics::names};
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    core::Core,
+    detect,
+    edge_tls::EdgeTls,
+    forward::stream::Stream,
+    http::{Drain, ServerSettings, serve_auto, serve_h1, serve_h2},
+    preface::{self, ALPN_H2, ALPN_TCP, Preface},
+    proxy_protocol,
+    serve_http::{self, EdgeConnection, InboundConnection, OutboundConnection},
+    serve_tcp,
+};
+
+/// Everything before the first request: PROXY header, handshake, preface.
+const ARRIVAL: Duration = Duration::from_secs(10);
+
+/// A connection of our application, which dialled an address.
+pub(crate) async fn outbound(core: Rc<Core>, mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let header = tokio::time::timeout(ARRIVAL, proxy_protocol::read(&mut stream)).await;
+    let Some(dialled) = header.map_err(|_| io::ErrorKind::TimedOut)?? else { return Ok(()) };
+    let dialled = dialled.destination;
+    let tables = core.shared.tables.load_full();
+    let (protocol, seen) = match tables.outbound_by_address(dialled.ip(), dialled.port()) {
+        Outbound::Known(known) => (known.port.protocol, core.was_http(dialled)),
+        Outbound::Unknown if core.shared.bootstrap.allow_unknown => {
+            serve_tcp::past(&core, &mut stream, dialled).await;
+            return Ok(());
+        }
+        Outbound::NoSuchPort(_) | Outbound::Hidden(_) | Outbound::Unknown => {
+            tracing::debug!(%dialled, "no service that this workload may call is there; the connection is closed");
+            return Ok(());
+        }
+    };
+    let patience = if seen { ARRIVAL } else { detect::SILENCE };
+    let http = match protocol {
+        Protocol::Detect => detect::is_http(&stream, patience).await?,
+        other => other.is_http(),
+    };
+    if http {
+        core.saw_http(dialled);
+        let connection = Rc::new(OutboundConnection { dialled: Some(dialled) });
+        serve_outbound(&core, stream, connection).await;
+    } else {
+        serve_tcp::outbound(&core, &mut stream, dialled).await;
+    }
+    Ok(())
+}
+
+/// A client that names hosts in its requests (`HTTP_PROXY`).
+pub(crate) async fn http_proxy(core: Rc<Core>, stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    serve_outbound(&core, stream, Rc::new(OutboundConnection { dialled: None })).await;
+    Ok(())
+}
+
+async fn serve_outbound(core: &Rc<Core>, stream: TcpStream, connection: Rc<OutboundConnection>) {
+    let handler_core = core.clone();
+    let handler =
+        Rc::new(async move |request| serve_http::outbound(&handler_core, &connection, request).await);
+    serve_auto(stream, core.server.clone(), handler, core.drain.handle()).await;
+}
+
+/// A peer's proxy.
+pub(crate) async fn mesh(core: Rc<Core>, stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let remote = stream.peer_addr()?;
+    let local = stream.local_addr()?.ip();
+    let arrived =
+        tokio::time::timeout(ARRIVAL, greet(stream, config)).await.map_err(|_| io::ErrorKind::TimedOut)?;
+    let (stream, preface) = match arrived {
+        Ok(arrived) => arrived,
+        Err(error) => {
+            let cause = HandshakeFailure::from(&error);
+            if matches!(cause, HandshakeFailure::PeerPlaintext) {
+                core.plaintext_refused(crate::bootstrap::MESH_PORT);
+            }
+            tracing::info!(%remote, %cause, "a peer's handshake failed");
+            return Ok(());
+        }
+    };
+    let session = stream.get_ref().1;
+    let Some(peer) = peer_identity(session) else { return Ok(()) };
+    let sni: Option<Arc<str>> = session.server_name().map(Into::into);
+    let alpn = session.alpn_protocol().map(<[u8]>::to_vec).unwrap_or_default();
+    let tables = core.shared.tables.load_full();
+    let Some((inbound, (service_port, host))) =
+        tables.inbound().zip(sni.as_deref().and_then(preface::parse_sni))
+    else {
+        tracing::info!(%remote, "a peer names no service of ours, or our configuration has not arrived");
+        return Ok(());
+    };
+    let Some(port) = workload_port(inbound, host, service_port) else {
+        tracing::info!(%remote, host, service_port, "a peer asks for a service that this workload does not serve");
+        return Ok(());
+    };
+    let connection = Rc::new(InboundConnection {
+        source: source_meta(&preface, &peer.spiffe_id),
+        peer: Some(peer.spiffe_id),
+        remote,
+        local,
+        port,
+        service: service_meta(inbound, port, host),
+        sni,
+    });
+    let mut settings = (*core.server).clone();
+    // The peer closes an idle connection; we wait longer, so that it never finds one closed (PAINS P2).
+    settings.keep_alive = preface.idle.duration() + Duration::from_secs(30);
+    let mut stream = Stream::Server(Box::new(stream));
+    if alpn == ALPN_TCP {
+        serve_tcp::inbound(&core, &connection, &mut stream).await;
+    } else {
+        serve_inbound(&core, stream, connection, Rc::new(settings), alpn == ALPN_H2).await;
+    }
+    Ok(())
+}
+
+async fn greet(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Preface)> {
+    let mut stream = TlsAcceptor::from(config).accept(stream).await?;
+    let preface = Preface::read(&mut stream).await?;
+    Ok((stream, preface))
+}
+
+async fn serve_inbound(
+    core: &Rc<Core>,
+    stream: Stream,
+    connection: Rc<InboundConnection>,
+    settings: Rc<ServerSettings>,
+    h2: bool,
+) {
+    let (handler_core, handled) = (core.clone(), connection.clone());
+    let handler = Rc::new(async move |request| serve_http::inbound(&handler_core, &handled, request).await);
+    let serve = async {
+        if h2 {
+            serve_h2(stream, settings, handler, core.drain.handle()).await;
+        } else {
+            serve_h1(stream, settings, handler, core.drain.handle()).await;
+        }
+    };
+    tokio::select! {
+        () = serve => {}
+        () = until_not_admitted(core, &connection) => {
+            tracing::info!(remote = %connection.remote, "a change of policy closes a connection");
+        }
+    }
+}
+
+/// The port of ours that a peer's service port leads to; a direct call names our own port.
+fn workload_port(inbound: &leno_decide::Inbound, host: &str, service_port: u16) -> Option<u16> {
+    let ports = &inbound.workload.ports;
+    let leads_here = |service: &leno_model::InboundService| {
+        service.port == service_port && service.service.host.as_str() == host
+    };
+    ports.iter().find(|port| port.services.iter().any(leads_here)).map(|port| port.port)
+}
+
+fn source_meta(preface: &Preface, peer: &leno_model::SpiffeId) -> Arc<PeerMeta> {
+    let Preface { workload, namespace: _, canonical, app, cluster, place, idle: _ } = preface;
+    Arc::new(PeerMeta {
+        workload: workload.clone(),
+        // The namespace is the verified one.
+        namespace: peer.namespace().unwrap_or_default().into(),
+        canonical_service: canonical.0.clone(),
+        canonical_revision: canonical.1.clone(),
+        app: app.0.clone(),
+        version: app.1.clone(),
+        cluster: cluster.clone(),
+        principal: Some(peer.clone()),
+        region: place.0.clone(),
+        zone: place.1.clone(),
+    })
+}
+
+fn service_meta(inbound: &leno_decide::Inbound, port: u16, host: &str) -> Arc<ServiceMeta> {
+    match inbound.service(port, (!host.is_empty()).then_some(host)) {
+        Some(called) => Arc::new(ServiceMeta {
+            host: called.service.host.shared(),
+            name: called.service.short_name().into(),
+            namespace: called.service.namespace.shared(),
+        }),
+        None => ServiceMeta::unknown(),
+    }
+}
+
+/// An outsider, at the application's own port.
+pub(crate) async fn plain(core: Rc<Core>, mut stream: TcpStream, port: u16) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let tables = core.shared.tables.load_full();
+    let Some(inbound) = tables.inbound() else { return Ok(()) };
+    let rule = inbound.port(port);
+    if admit_connection(&rule, false, &mut NoTrace) == Admission::PlaintextRefused {
+        core.plaintext_refused(port);
+        tracing::info!(remote = ?stream.peer_addr(), port, mode = %rule.mtls_origin, "plaintext is refused");
+        return Ok(());
+    }
+    let connection = Rc::new(InboundConnection {
+        peer: None,
+        source: PeerMeta::unknown(),
+        remote: stream.peer_addr()?,
+        local: stream.local_addr()?.ip(),
+        port,
+        service: service_meta(inbound, port, ""),
+        sni: None,
+    });
+    let http = match rule.protocol {
+        Protocol::Detect => detect::is_http(&stream, detect::SILENCE).await?,
+        other => other.is_http(),
+    };
+    if !http {
+        serve_tcp::inbound(&core, &connection, &mut stream).await;
+        return Ok(());
+    }
+    let (handler_core, handled) = (core.clone(), connection.clone());
+    let handler = Rc::new(async move |request| serve_http::inbound(&handler_core, &handled, request).await);
+    tokio::select! {
+        _ = serve_auto(stream, core.server.clone(), handler, core.drain.handle()) => {}
+        () = until_not_admitted(&core, &connection) => {}
+    }
+    Ok(())
+}
+
+/// Ends when the mTLS mode would refuse the connection. Its requests are judged one by one anyway.
+async fn until_not_admitted(core: &Core, connection: &InboundConnection) {
+    let mut changed = core.shared.changed.subscribe();
+    loop {
+        if changed.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let tables = core.shared.tables.load();
+        let Some(inbound) = tables.inbound() else { continue };
+        let rule = inbound.port(connection.port);
+        if admit_connection(&rule, connection.peer.is_some(), &mut NoTrace) != Admission::Admit {
+            return;
+        }
+    }
+}
+
+/// A client at a gateway's port.
+pub(crate) async fn edge(
+    core: Rc<Core>,
+    mut stream: TcpStream,
+    port: u16,
+    tls: Rc<EdgeTls>,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let remote = stream.peer_addr()?;
+    let tables = core.shared.tables.load_full();
+    let Some(gateway) = tables.gateway().cloned() else { return Ok(()) };
+    let listeners = gateway.listeners(port);
+    let Some(first) = listeners.first() else { return Ok(()) };
+    if first.listener.protocol == GatewayProtocol::Http {
+        let connection = EdgeConnection { remote, port, scheme: "http", listener: None, sni: None };
+        serve_edge(&core, Stream::Plain(stream), connection, core.drain.handle()).await;
+        return Ok(());
+    }
+    if first.listener.protocol == GatewayProtocol::Tcp {
+        serve_tcp::edge(&core, &tables, &first.tcp, None, &mut stream).await;
+        return Ok(());
+    }
+    let sni = detect::server_name(&stream).await?;
+    let Some(table) = gateway.by_sni(port, sni.as_deref()) else {
+        tracing::debug!(%remote, ?sni, "no listener serves this name");
+        return Ok(());
+    };
+    let listener = &table.listener;
+    match &listener.protocol {
+        GatewayProtocol::TlsPassthrough => {
+            serve_tcp::edge(&core, &tables, &table.tcp, sni.as_deref(), &mut stream).await;
+        }
+        GatewayProtocol::MeshPassthrough => serve_tcp::through(&core, &tables, &mut stream).await,
+        GatewayProtocol::Https(settings) | GatewayProtocol::Tls(settings) => {
+            let http = matches!(listener.protocol, GatewayProtocol::Https(_));
+            let config = match tls.config(&tables, listener, settings, http) {
+                Ok(config) => config,
+                Err(error) => {
+                    tracing::warn!(listener = %listener.origin, %error, "its handshakes are refused");
+                    return Ok(());
+                }
+            };
+            let accepted = tokio::time::timeout(ARRIVAL, TlsAcceptor::from(config).accept(stream)).await;
+            let stream = match accepted {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    tracing::debug!(%remote, %error, "a client's handshake failed");
+                    return Ok(());
+                }
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            };
+            let mut stream = Stream::Server(Box::new(stream));
+            if http {
+                let connection = EdgeConnection {
+                    remote,
+                    port,
+                    scheme: "https",
+                    listener: Some(listener.name.clone()),
+                    sni: sni.map(Into::into),
+                };
+                serve_edge(&core, stream, connection, core.drain.handle()).await;
+            } else {
+                serve_tcp::edge(&core, &tables, &table.tcp, sni.as_deref(), &mut stream).await;
+            }
+        }
+        GatewayProtocol::Http | GatewayProtocol::Tcp => {}
+    }
+    Ok(())
+}
+
+async fn serve_edge(core: &Rc<Core>, stream: Stream, connection: EdgeConnection, drain: Drain) {
+    let (handler_core, connection) = (core.clone(), Rc::new(connection));
+    let handler = Rc::new(async move |request| serve_http::edge(&handler_core, &connection, request).await);
+    serve_auto(stream, core.server.clone(), handler, drain).await;
+}
+
+impl Core {
+    /// Counts plaintext where only mTLS is accepted.
+    fn plaintext_refused(&self, port: u16) {
+        let registry = self.shared.telemetry.registry();
+        registry.counter(&names::PLAINTEXT_REFUSED, [port.to_string().as_str()]).add(1);
+    }
+}

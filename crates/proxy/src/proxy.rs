@@ -1,0 +1,283 @@
+//! A proxy from its start to its end.
+//!
+//! Invariants: it serves what it knew before its control plane answers; told to stop, it loses nothing that was given to it
+//! within its drain time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use leno_decide::{Tables, WhoAmI};
+use leno_identity::{IdentityStore, Trust, TrustBundle, TrustProblem};
+use leno_telemetry::{
+    AccessLog, AccessLogConfig, AccessLogFormat, AccessLogSink, OtlpConfig, Spans, Telemetry, TelemetryConfig,
+};
+use leno_xds::{
+    Limits, NodeInfo,
+    client::ClientState,
+    transport::client::{ClientConfig, Ends, run, subscriber},
+};
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin,
+    bootstrap::{AccessLog as LogTo, Bootstrap, Role},
+    config::{
+        control_link::ControlLink,
+        demand::Demand,
+        enrol::Enrolment,
+        persist::StateDir,
+        subscribe::{Subscription, restore},
+    },
+    core::Core,
+    listen,
+    shared::{Parts, Phase, Shared},
+    worker::Worker,
+};
+
+/// Records that may wait for the access log's writer.
+const LOG_QUEUE: usize = 8192;
+
+/// After the drain's start, calls still come from clients that have not heard of it.
+const LEAST_DRAIN: Duration = Duration::from_millis(1500);
+
+/// So long must nothing have been in flight for the drain to be over.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// What a proxy needs to start.
+pub struct ProxyOptions {
+    /// What it is told.
+    pub bootstrap: Bootstrap,
+    /// Proves who it is, once; not needed when a valid certificate is in its state directory.
+    pub join_token: Option<String>,
+    /// Threads for its traffic; it uses the first `bootstrap.cores`.
+    pub workers: Vec<Worker>,
+}
+
+/// Why a proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The roots are not usable.
+    #[error("the bootstrap's roots are not usable")]
+    Roots(#[source] TrustProblem),
+    /// The state directory cannot be made.
+    #[error("the state directory cannot be used")]
+    State(#[source] io::Error),
+    /// The access log cannot be opened.
+    #[error("the access log cannot be opened")]
+    AccessLog(#[source] leno_telemetry::access_log::AccessLogError),
+    /// The collector's address is not usable.
+    #[error("the trace collector's address is not usable")]
+    Tracing(#[source] leno_telemetry::otlp::OtlpError),
+    /// The admin port cannot be listened on.
+    #[error("the admin port cannot be listened on")]
+    Admin(#[source] io::Error),
+    /// No thread takes its traffic.
+    #[error("no traffic thread accepts the proxy")]
+    NoWorker,
+}
+
+/// A running proxy.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Proxy {
+    /// Starts a proxy. Must be called on a tokio runtime that goes on; traffic runs on the workers.
+    ///
+    /// # Errors
+    /// When the bootstrap cannot be followed.
+    pub async fn start(options: ProxyOptions) -> Result<Self, StartError> {
+        let ProxyOptions { bootstrap, join_token, workers } = options;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let state = match &bootstrap.state_dir {
+            None => None,
+            Some(path) => Some(Arc::new(StateDir::open(path).map_err(StartError::State)?)),
+        };
+        let identity = identity(&bootstrap, state.as_deref())?;
+        let telemetry = telemetry(&bootstrap, &tasks, &stop)?;
+        let kept = state.as_ref().and_then(|state| state.load_snapshot());
+        let (scopes, resources) = kept.map_or_else(Default::default, |kept| (kept.scopes, kept.resources));
+        let empty = Tables::new(WhoAmI::new(bootstrap.workload.clone()));
+        let (tables, versions) = restore(&empty, &scopes, &resources);
+
+        let link = Arc::new(ControlLink::new(
+            bootstrap.control.clone(),
+            bootstrap.control_identity.clone(),
+            &identity,
+        ));
+        let node = NodeInfo {
+            id: bootstrap.uid.clone(),
+            workload: bootstrap.workload.to_string().into(),
+            cluster: bootstrap.cluster.shared(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            features: leno_wire::KNOWN_FEATURES.iter().map(|feature| (*feature).into()).collect(),
+        };
+        let state_machine = ClientState::new(Limits::default(), node, versions);
+        let (runner, Ends { subscriber, landings, .. }) = subscriber(state_machine, ClientConfig::default());
+        let demand = Arc::new(Demand::new(subscriber, bootstrap.workload.namespace.clone()));
+        let shared = Shared::new(Parts { bootstrap, identity, tables, demand, telemetry });
+
+        admin::start(&shared, &tasks, &stop).await.map_err(StartError::Admin)?;
+        let enrolment = Enrolment {
+            link: link.clone(),
+            store: shared.identity.clone(),
+            trust_domain: shared.bootstrap.trust_domain.clone(),
+            ttl: shared.bootstrap.certificate_ttl,
+            join_token,
+            state: state.clone(),
+        };
+        tasks.spawn(enrolment.run(stop.clone()));
+        let discovery = stop.clone();
+        let store = shared.identity.clone();
+        tasks.spawn(async move {
+            let dial = move || {
+                let (link, store) = (link.clone(), store.clone());
+                async move {
+                    // Discovery is for those who can prove who they are.
+                    while store.certificate().is_none() {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    link.dial().await
+                }
+            };
+            tokio::select! {
+                () = discovery.cancelled() => {}
+                _ = run(runner, dial) => {}
+            }
+        });
+        let held = resources.into_iter().map(|resource| (resource.key(), resource)).collect();
+        let subscription = Subscription { shared: shared.clone(), state, held };
+        tasks.spawn(subscription.run(landings, stop.clone()));
+        shared.demand.prefetch(scopes);
+
+        let mut started = false;
+        for worker in workers.iter().take(shared.bootstrap.cores.max(1)) {
+            let shared = shared.clone();
+            started |= worker.spawn(move || listen::run(Core::new(shared)));
+        }
+        if !started {
+            stop.cancel();
+            return Err(StartError::NoWorker);
+        }
+        Ok(Self { shared, stop, tasks })
+    }
+
+    /// Waits until it has its certificate and its own configuration, and listens.
+    pub async fn ready(&self) {
+        let mut changed = self.shared.changed.subscribe();
+        while !is_ready(&self.shared) {
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            }
+        }
+    }
+
+    /// Where it listens, by the port that clients think of.
+    pub fn listening(&self) -> BTreeMap<u16, SocketAddr> {
+        self.shared.listening.lock().clone()
+    }
+
+    /// Finishes what it has, then ends; at the latest when the drain time is over.
+    pub async fn stop(self) {
+        drain(&self.shared).await;
+        self.shared.phase.send_replace(Phase::Stopped);
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Ends at once, as if its process had been killed.
+    pub fn kill(self) {
+        self.shared.phase.send_replace(Phase::Stopped);
+        self.stop.cancel();
+    }
+}
+
+/// Whether it serves: certificate, own configuration, sockets.
+pub(crate) fn is_ready(shared: &Shared) -> bool {
+    let tables = shared.tables.load();
+    let configured = match shared.bootstrap.role {
+        Role::Sidecar => tables.inbound().is_some(),
+        Role::Gateway => tables.gateway().is_some(),
+    };
+    let needed: BTreeSet<u16> = match shared.bootstrap.role {
+        Role::Sidecar => [crate::bootstrap::OUTBOUND_PORT, crate::bootstrap::MESH_PORT].into(),
+        Role::Gateway => tables.gateway().map(|gateway| gateway.ports().collect()).unwrap_or_default(),
+    };
+    let listening = shared.listening.lock();
+    configured
+        && shared.identity.certificate().is_some()
+        && needed.iter().all(|port| listening.contains_key(port))
+}
+
+/// Asks connections to end and waits until nothing is in flight, or the drain time is over.
+pub(crate) async fn drain(shared: &Shared) {
+    shared.phase.send_if_modified(|phase| {
+        let first = *phase == Phase::Serving;
+        if first {
+            *phase = Phase::Draining;
+        }
+        first
+    });
+    let began = Instant::now();
+    let deadline = began + shared.bootstrap.drain.duration();
+    let mut quiet_since = began;
+    while Instant::now() < deadline {
+        if shared.in_flight.load(Relaxed) > 0 {
+            quiet_since = Instant::now();
+        } else if began.elapsed() >= LEAST_DRAIN.min(shared.bootstrap.drain.duration())
+            && quiet_since.elapsed() >= QUIET
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn identity(bootstrap: &Bootstrap, state: Option<&StateDir>) -> Result<Arc<IdentityStore>, StartError> {
+    if let Some((certificate, roots)) =
+        state.and_then(|state| state.load_certificate(&bootstrap.trust_domain))
+    {
+        return Ok(IdentityStore::with_certificate(Trust::new([roots]), certificate));
+    }
+    let roots = TrustBundle::from_pem(bootstrap.trust_domain.clone(), bootstrap.roots.as_bytes());
+    Ok(IdentityStore::new(Trust::new([roots.map_err(StartError::Roots)?])))
+}
+
+fn telemetry(
+    bootstrap: &Bootstrap,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Arc<Telemetry>, StartError> {
+    let mut config = TelemetryConfig::default();
+    let log = match &bootstrap.access_log {
+        LogTo::Off => None,
+        LogTo::Text => Some((AccessLogFormat::Text, AccessLogSink::Stdout)),
+        LogTo::Json => Some((AccessLogFormat::Json, AccessLogSink::Stdout)),
+        LogTo::File(path) => Some((AccessLogFormat::Json, AccessLogSink::File(path.clone()))),
+    };
+    if let Some((format, sink)) = log {
+        let (log, writer) = AccessLog::open(AccessLogConfig { format, sink, queue: LOG_QUEUE })
+            .map_err(StartError::AccessLog)?;
+        config.access_log = Some(log);
+        tasks.spawn(writer.run(stop.clone().cancelled_owned()));
+    }
+    if let Some(tracing) = &bootstrap.tracing {
+        let service = format!("{}.{}", bootstrap.workload.name, bootstrap.workload.namespace);
+        let (spans, exporter) = Spans::exporter(OtlpConfig::new(tracing.endpoint.clone(), service))
+            .map_err(StartError::Tracing)?;
+        config.spans = Some(spans);
+        tasks.spawn(exporter.run(stop.clone().cancelled_owned()));
+    }
+    Ok(Telemetry::new(config))
+}
