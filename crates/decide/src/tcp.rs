@@ -45,6 +45,11 @@ impl TcpTable {
         Self { entries: entries.iter().map(|entry| (patterns(entry), entry.clone())).collect() }
     }
 
+    /// Whether any entry looks at the handshake's name, so that it must be read first.
+    pub fn needs_sni(&self) -> bool {
+        self.entries.iter().any(|(names, _)| !names.is_empty())
+    }
+
     /// One that no connection matches.
     pub(crate) fn closed() -> Self {
         Self { entries: Vec::new() }
