@@ -117,6 +117,7 @@ fn outcome(observed: &Observed) -> String {
         Outcome::PlaintextRefused => "plaintext refused".to_owned(),
         Outcome::Passthrough => "passed through".to_owned(),
         Outcome::Unavailable => "no endpoint".to_owned(),
+        Outcome::Mixed => "some of its servers admit it, others refuse it".to_owned(),
     };
     if let Some(reason) = &observed.reason {
         text.push_str(&format!(" ({reason})"));
@@ -176,12 +177,15 @@ impl Differences {
     fn allowed(&mut self, expected: Option<bool>, observed: &Observed) {
         let (Some(expected), Some(seen)) = (expected, observed.outcome) else { return };
         let admitted = match seen {
-            Outcome::Forwarded | Outcome::Passthrough => true,
-            Outcome::Denied
+            Outcome::Forwarded => true,
+            // A host that is misspelt is no service, and must not count.
+            Outcome::Passthrough
+            | Outcome::Denied
             | Outcome::PlaintextRefused
             | Outcome::NoRoute
             | Outcome::Answered
-            | Outcome::Unavailable => false,
+            | Outcome::Unavailable
+            | Outcome::Mixed => false,
         };
         if admitted != expected {
             self.add("allowed", expected.to_string(), outcome(observed));

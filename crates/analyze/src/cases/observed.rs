@@ -28,6 +28,8 @@ pub enum Outcome {
     Passthrough,
     /// No endpoint can take it.
     Unavailable,
+    /// Of the servers that it may reach some get it and others refuse it.
+    Mixed,
 }
 
 /// A share of the requests and where it goes.

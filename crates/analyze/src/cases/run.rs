@@ -80,7 +80,7 @@ fn finish(observed: &mut Observed, is_http: bool) {
         Some(Outcome::NoRoute) => Some(404),
         Some(Outcome::Denied) => Some(403),
         Some(Outcome::Unavailable) => Some(503),
-        Some(Outcome::Answered | Outcome::PlaintextRefused) | None => None,
+        Some(Outcome::Answered | Outcome::PlaintextRefused | Outcome::Mixed) | None => None,
     };
     if is_http && observed.status.is_none() {
         observed.status = of_outcome;

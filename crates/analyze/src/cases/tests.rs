@@ -108,3 +108,23 @@ cases:
     let what: Vec<&str> = summary.cases[0].mismatches.iter().map(|mismatch| mismatch.what.as_str()).collect();
     assert_eq!(what, ["forwarded.headers.x", "forwarded", "timeout", "retries", "mtls"]);
 }
+
+#[test]
+fn servers_that_disagree_are_neither_allowed_nor_denied() {
+    let world = "
+objects:
+  - {apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop}, spec: {selector: {matchLabels: {version: v2}}, action: DENY, rules: [{}]}}
+  - {apiVersion: v1, kind: Service, metadata: {name: cart, namespace: shop}, spec: {selector: {app: cart}, ports: [{name: http, port: 80}]}}
+  - {apiVersion: v1, kind: Pod, metadata: {name: one, namespace: shop, labels: {app: cart, version: v1}}, spec: {containers: []}}
+  - {apiVersion: v1, kind: Pod, metadata: {name: two, namespace: shop, labels: {app: cart, version: v2}}, spec: {containers: []}}
+cases:
+  - {name: allowed, from: shop/one, request: http://cart/, expect: {allowed: true}}
+  - {name: denied, from: shop/one, request: http://cart/, expect: {denied: true}}
+  - {name: outside, from: outside, request: http://cart.shop/, expect: {allowed: true}}
+  - {name: misspelt, from: shop/one, request: http://cat.shop/, expect: {allowed: true}}
+";
+    let file = read("cases.yaml", world, &nothing).unwrap();
+    let summary = run_file(&file, &MeshSettings::default());
+    assert_eq!(summary.failed, 4, "{summary}");
+    assert!(summary.to_string().contains("others refuse it"), "{summary}");
+}

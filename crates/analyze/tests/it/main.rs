@@ -10,9 +10,9 @@ fn folder() -> PathBuf {
 }
 
 fn summary_of(path: &Path) -> Summary {
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = std::fs::read_to_string(path).expect("case files are readable");
     let load = |name: &str| std::fs::read_to_string(folder().join(name)).map_err(|error| error.to_string());
-    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let file = cases::read(&name, &text, &load).unwrap_or_else(|errors| {
         panic!("{}", errors.iter().map(|e| e.to_string()).collect::<Vec<_>>().join("\n"))
     });
@@ -20,8 +20,9 @@ fn summary_of(path: &Path) -> Summary {
 }
 
 fn files() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder()).expect("the folder of cases is there");
     let mut files: Vec<PathBuf> =
-        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        entries.map(|entry| entry.expect("its entries are readable").path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();
     files

@@ -184,6 +184,19 @@ pub(super) fn conclude(observed: &mut Observed, answer: Answer) {
     });
 }
 
+/// What several servers that a request may reach say together; whether there were any.
+pub(super) fn conclude_all(observed: &mut Observed, answers: impl Iterator<Item = Answer>) -> bool {
+    for answer in answers {
+        let before = observed.outcome;
+        conclude(observed, answer);
+        if before.is_some_and(|before| Some(before) != observed.outcome) {
+            observed.outcome = Some(Outcome::Mixed);
+            return true;
+        }
+    }
+    observed.outcome.is_some()
+}
+
 /// A caller without a proxy, through the service's address: plaintext to any of its endpoints.
 pub(super) fn outside(
     world: &CaseWorld,
@@ -213,18 +226,12 @@ pub(super) fn outside(
         sni: request.sni.as_deref(),
         request: arriving.as_ref(),
     };
-    let mut answers = set.endpoints.iter().filter_map(|endpoint| {
+    let answers = set.endpoints.iter().filter_map(|endpoint| {
         let target = *endpoint.ports.get(&port.port)?;
         Some(ask(world, &endpoint.workload, target, &visitor, trace))
     });
-    let first = answers.next().ok_or_else(|| format!("{service} has no endpoint"))?;
-    // One replica that admits is enough for somebody to get in.
-    let admitted = std::iter::once(first).chain(answers).reduce(|best, next| match best {
-        Answer::Admitted => best,
-        Answer::PlaintextRefused | Answer::Denied(_) => next,
-    });
-    if let Some(answer) = admitted {
-        conclude(observed, answer);
+    if !conclude_all(observed, answers) {
+        return Err(format!("{service} has no endpoint"));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use leno_model::{
 
 use super::{
     describe,
-    inbound::{Answer, Arriving, SOMEWHERE, Visitor, ask, conclude},
+    inbound::{Arriving, SOMEWHERE, Visitor, ask, conclude_all},
     world::CaseWorld,
 };
 use crate::cases::{
@@ -264,7 +264,7 @@ impl Client<'_> {
         }
         observed.backends = Some(backends);
         observed.destinations = Some(destinations);
-        let mut verdict = None;
+        let mut said = Vec::new();
         for (ready, endpoint) in answers {
             let is_mtls = is_mtls(&ready, endpoint);
             observed.mtls = Some(observed.mtls.unwrap_or(true) && is_mtls);
@@ -275,17 +275,13 @@ impl Client<'_> {
                 request,
             };
             let Some(port) = endpoint.ports.get(&ready.port) else { continue };
-            let answer = ask(self.world, &endpoint.workload, *port, &visitor, trace);
-            // A part that is refused is shown: a case that means all of it would be wrong.
-            verdict = match verdict {
-                Some(refused @ (Answer::Denied(_) | Answer::PlaintextRefused)) => Some(refused),
-                Some(Answer::Admitted) | None => Some(answer),
-            };
+            said.push(ask(self.world, &endpoint.workload, *port, &visitor, trace));
         }
-        match (verdict, failed) {
-            (Some(answer), _) => conclude(observed, answer),
-            (None, Some((status, reason))) => answered(observed, status, Some(&reason)),
-            (None, None) => observed.outcome = Some(Outcome::Unavailable),
+        if !conclude_all(observed, said.into_iter()) {
+            match failed {
+                Some((status, reason)) => answered(observed, status, Some(&reason)),
+                None => observed.outcome = Some(Outcome::Unavailable),
+            }
         }
         if observed.outcome != Some(Outcome::Forwarded) {
             observed.forwarded_path = None;
