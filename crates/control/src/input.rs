@@ -15,7 +15,7 @@ use crate::config::ControlConfig;
 #[derive(Debug)]
 pub(crate) enum Input {
     Files(FileSource),
-    Embedded(EmbeddedSource),
+    Embedded(Box<EmbeddedSource>),
 }
 
 /// What the source last said.
@@ -32,7 +32,7 @@ impl Input {
     pub(crate) fn of(config: &ControlConfig) -> Self {
         let files = FileSource::new(config.paths.iter().cloned());
         match &config.overlay {
-            Some(overlay) => Self::Embedded(EmbeddedSource::new(files, overlay.clone())),
+            Some(overlay) => Self::Embedded(Box::new(EmbeddedSource::new(files, overlay.clone()))),
             None => Self::Files(files),
         }
     }

@@ -43,9 +43,8 @@ impl Published {
     /// The identity of a workload or gateway of this cluster.
     pub(crate) fn identity_of(&self, workload: &WorkloadId) -> Option<&SpiffeId> {
         let resources = &self.compiled.resources;
-        match resources.get(&ResourceKey::workload(workload)) {
-            Some(Resource::Workload(found)) => return Some(&found.identity),
-            Some(_) | None => {}
+        if let Some(Resource::Workload(found)) = resources.get(&ResourceKey::workload(workload)) {
+            return Some(&found.identity);
         }
         match resources.get(&ResourceKey::gateway(workload)) {
             Some(Resource::Gateway(found)) => Some(&found.identity),

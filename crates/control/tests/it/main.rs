@@ -5,6 +5,7 @@
 
 mod clusters;
 mod discovery;
+mod gateways;
 mod joining;
 mod rig;
 mod sources;
