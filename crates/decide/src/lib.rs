@@ -18,14 +18,19 @@
 #![deny(missing_docs)]
 
 pub mod authorize;
+pub mod explain;
 pub mod facts;
 pub mod gateway;
+pub mod hash;
 pub mod inbound;
 mod index;
+pub mod limits;
 pub mod locality;
 pub mod matching;
 pub mod outbound;
+pub mod path;
 pub mod policy;
+pub mod retry;
 mod rewrite;
 pub mod route;
 mod services;
@@ -36,12 +41,16 @@ pub mod trace;
 pub use authorize::{
     AllowReason, DenyReason, NearMiss, OpenRules, Precheck, RuleRef, Verdict, authorize, precheck,
 };
+pub use explain::{Call, Explanation, Server, explain};
 pub use facts::{ConnectionFacts, Headers, NoHeaders, RequestFacts, host_of, port_of};
 pub use gateway::{GatewayTable, HostSelection, ListenerTable};
+pub use hash::{Ring, hash_key};
 pub use inbound::{Admission, Inbound, InboundRule, admit_connection};
+pub use limits::{Limits, within_budget};
 pub use locality::{Group, Tier, candidates, tiers};
 pub use outbound::{BackendState, Known, Loaded, Outbound, ReadyBackend};
 pub use policy::{CompiledPolicy, PolicySet};
+pub use retry::{AttemptOutcome, NoRetry, Retry, is_idempotent, pause, retry};
 pub use route::{Distribution, FaultOutcome, Forward, HttpTable, RouteOutcome, fault, is_sampled, route};
 pub use services::PortTable;
 pub use tables::{Change, Tables, WhoAmI};
