@@ -62,12 +62,14 @@ impl Writer {
             let (after, batch) =
                 tokio::task::spawn_blocking(move || Store::batch(&config, before, reading, remotes)).await?;
             let Batch { published, catalog, change } = batch;
-            let (generation, resources) = (published.generation, change.resources.len());
+            let all = published.compiled.resources.len();
+            let changed = if change.everything { all } else { change.resources.len() };
+            let generation = published.generation;
             // First what streams are judged by, then what they are sent.
             self.newest.store(published);
             self.publisher.publish(catalog, change);
             self.readiness.send_replace(true);
-            tracing::info!(generation, resources, milliseconds = took.elapsed().as_millis(), "published");
+            tracing::info!(generation, changed, milliseconds = took.elapsed().as_millis(), "published");
             store = Some(after);
         }
     }
