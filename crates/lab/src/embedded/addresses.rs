@@ -96,13 +96,19 @@ impl Addresses {
             None => {
                 // Index 0 is the control plane's. A fresh index is preferred, so that an address is reused late.
                 let used = u16::try_from(self.workloads.len() + self.free.len()).ok()?;
-                let index =
-                    if used + 1 < WORKLOADS_PER_CLUSTER { used + 1 } else { (!self.free.is_empty()).then(|| self.free.remove(0))? };
+                let index = if used + 1 < WORKLOADS_PER_CLUSTER {
+                    used + 1
+                } else {
+                    (!self.free.is_empty()).then(|| self.free.remove(0))?
+                };
                 self.workloads.insert(id.clone(), index);
                 index
             }
         };
-        Some((self.block.address(self.cluster, index, 0), self.block.address(self.cluster, index, APP_OFFSET)))
+        Some((
+            self.block.address(self.cluster, index, 0),
+            self.block.address(self.cluster, index, APP_OFFSET),
+        ))
     }
 
     /// Gives a workload's addresses back.
@@ -136,7 +142,8 @@ mod tests {
         seen.insert(block.control(1));
         let mut addresses = Addresses::new(block, 1);
         for index in 0..600 {
-            let (proxy, app) = addresses.workload(&WorkloadId::new("default", &format!("pod-{index}"))).unwrap();
+            let (proxy, app) =
+                addresses.workload(&WorkloadId::new("default", &format!("pod-{index}"))).unwrap();
             assert!(seen.insert(proxy) && seen.insert(app), "{proxy} {app}");
         }
         let first = WorkloadId::new("default", "pod-0");

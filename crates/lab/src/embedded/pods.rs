@@ -8,13 +8,15 @@ use std::{
 };
 
 use leno_apis::{
-    AnyObject, Kind, Metadata, Object, Source,
-    k8s::{EnvValue, Pod, PodSpec, PodStatus, Protocol, ServicePort, TargetPort, Workload},
-    metadata::OwnerReference,
+    AnyObject, Kind, Object,
+    k8s::{
+        self, Container, ContainerPort, EnvValue, Pod, PodSpec, Protocol, ServicePort, TargetPort, Workload,
+    },
 };
 use leno_model::WorkloadId;
+use serde_json::{Value, json};
 
-use super::Addresses;
+use super::{Addresses, PlannedService};
 
 /// A replica to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +41,6 @@ pub struct PodPlan {
     pub env: Vec<(String, String)>,
     /// The template's own pod specification.
     spec: PodSpec,
-    source: Source,
 }
 
 /// A port that an application serves.
@@ -62,88 +63,156 @@ pub struct PodState {
     pub terminating: bool,
 }
 
-/// The replicas that these objects ask for. Services get their addresses in `services_with_addresses`.
-pub fn plan(objects: &[Arc<AnyObject>], addresses: &mut Addresses) -> (Vec<PodPlan>, Vec<Arc<AnyObject>>) {
-    let mut rest = Vec::new();
+/// What some objects ask for.
+#[derive(Clone, Debug, Default)]
+pub struct Planned {
+    /// The replicas.
+    pub pods: Vec<PodPlan>,
+    /// The services.
+    pub services: Vec<PlannedService>,
+}
+
+/// The replicas and services that these objects ask for.
+pub fn plan<'a>(
+    objects: impl Iterator<Item = &'a Arc<AnyObject>> + Clone,
+    addresses: &mut Addresses,
+) -> Planned {
     let mut services = Vec::new();
-    for object in objects {
-        match &**object {
-            AnyObject::Service(service) => {
-                let object = with_address(object, service, addresses);
-                services.push(object.clone());
-                rest.push(object);
-            }
-            _ => rest.push(object.clone()),
+    for object in objects.clone() {
+        if let AnyObject::Service(service) = &**object {
+            services.push(service);
         }
     }
-    let mut plans = Vec::new();
+    let mut pods = Vec::new();
     for object in objects {
         match &**object {
             AnyObject::Deployment(owner) | AnyObject::ReplicaSet(owner) => {
                 let hash = template_hash(&owner.spec);
                 for ordinal in 0..owner.spec.replicas {
-                    plans.extend(replica(owner, format!("{}-{hash}-{ordinal}", owner.name()), &services, addresses));
+                    pods.extend(replica(
+                        owner,
+                        format!("{}-{hash}-{ordinal}", owner.name()),
+                        &services,
+                        addresses,
+                    ));
                 }
             }
             AnyObject::StatefulSet(owner) => {
                 for ordinal in 0..owner.spec.replicas {
-                    plans.extend(replica(owner, format!("{}-{ordinal}", owner.name()), &services, addresses));
+                    pods.extend(replica(owner, format!("{}-{ordinal}", owner.name()), &services, addresses));
                 }
             }
             AnyObject::DaemonSet(owner) => {
-                plans.extend(replica(owner, format!("{}-{}", owner.name(), template_hash(&owner.spec)), &services, addresses));
+                pods.extend(replica(
+                    owner,
+                    format!("{}-{}", owner.name(), template_hash(&owner.spec)),
+                    &services,
+                    addresses,
+                ));
             }
-            AnyObject::Pod(pod) if pod.spec.status.pod_ip.is_none() => plans.extend(bare(pod, &services, addresses)),
+            AnyObject::Pod(pod) if pod.spec.status.pod_ip.is_none() => {
+                pods.extend(bare(pod, &services, addresses))
+            }
             _ => {}
         }
     }
-    rest.retain(|object| !matches!(&**object, AnyObject::Pod(pod) if pod.spec.status.pod_ip.is_none()));
-    (plans, rest)
+    Planned {
+        pods,
+        services: services.into_iter().map(|service| PlannedService::of(service, addresses)).collect(),
+    }
 }
 
-/// The Pod object of a replica, as the control plane sees it.
-pub fn pod_object(plan: &PodPlan, state: PodState) -> Arc<AnyObject> {
-    let PodPlan { id, owner, service_account, labels, annotations, address, spec, source, .. } = plan;
-    let mut labels = labels.clone();
-    labels.insert("security.istio.io/tlsMode".to_owned(), "istio".to_owned());
-    let (kind, name) = owner;
-    let owner_references = if *kind == Kind::Pod {
-        Vec::new()
-    } else {
-        let info = kind.info();
-        let group = if info.group.is_empty() { "v1".to_owned() } else { format!("{}/v1", info.group) };
-        vec![OwnerReference { api_version: group, kind: info.name.to_owned(), name: name.clone(), controller: true }]
-    };
-    Arc::new(AnyObject::Pod(Object {
-        kind: Kind::Pod,
-        api_version: "v1".to_owned(),
-        metadata: Metadata {
-            name: id.name.to_string(),
-            namespace: Some(id.namespace.to_string()),
-            labels,
-            annotations: annotations.clone(),
-            uid: Some(format!("{}.{}", id.name, id.namespace)),
-            deletion_timestamp: state.terminating.then(|| "1970-01-01T00:00:00Z".to_owned()),
-            owner_references,
-            ..Metadata::default()
-        },
-        spec: Pod {
-            spec: PodSpec { service_account: service_account.clone(), ..spec.clone() },
-            status: PodStatus {
-                pod_ip: Some(*address),
-                pod_ips: vec![*address],
-                phase: Some("Running".to_owned()),
-                ready: state.ready && !state.terminating,
+impl PodPlan {
+    /// A label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).map(String::as_str)
+    }
+
+    /// The `app` label, or what stands for it.
+    pub fn app(&self) -> &str {
+        self.label("app").or_else(|| self.label("app.kubernetes.io/name")).unwrap_or(&self.owner.1)
+    }
+
+    /// The `version` label, or what stands for it.
+    pub fn version(&self) -> &str {
+        self.label("version").or_else(|| self.label("app.kubernetes.io/version")).unwrap_or("")
+    }
+
+    /// Whether a proxy is beside it: unless its `sidecar.istio.io/inject` says `false`.
+    pub fn has_proxy(&self) -> bool {
+        let key = "sidecar.istio.io/inject";
+        self.label(key).or_else(|| self.annotations.get(key).map(String::as_str)) != Some("false")
+    }
+
+    /// Whether what runs is the same; labels and annotations may change under a running replica.
+    pub fn runs_as(&self, other: &Self) -> bool {
+        self.service_account == other.service_account
+            && self.ports == other.ports
+            && self.env == other.env
+            && self.has_proxy() == other.has_proxy()
+            && (self.app(), self.version()) == (other.app(), other.version())
+    }
+
+    /// The Pod, as an API server would give it to the control plane.
+    pub fn to_json(&self, state: PodState) -> Value {
+        let Self { id, owner: (kind, owner), service_account, annotations, address, spec, .. } = self;
+        let mut labels = self.labels.clone();
+        if self.has_proxy() {
+            labels.insert("security.istio.io/tlsMode".to_owned(), "istio".to_owned());
+        }
+        let owners = if *kind == Kind::Pod {
+            json!([])
+        } else {
+            let info = kind.info();
+            json!([{"apiVersion": format!("{}/v1", info.group), "kind": info.name, "name": owner, "controller": true}])
+        };
+        let ready = state.ready && !state.terminating;
+        let mut pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": id.name,
+                "namespace": id.namespace,
+                "uid": format!("{}.{}", id.name, id.namespace),
+                "labels": labels,
+                "annotations": annotations,
+                "ownerReferences": owners,
             },
-        },
-        source: source.clone(),
-    }))
+            "spec": {
+                "serviceAccountName": service_account,
+                "containers": spec.containers.iter().map(container).collect::<Vec<_>>(),
+                "initContainers": spec.init_containers.iter().map(container).collect::<Vec<_>>(),
+            },
+            "status": {
+                "podIP": address,
+                "podIPs": [{"ip": address}],
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
+            },
+        });
+        if state.terminating {
+            pod["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:00:00Z");
+        }
+        pod
+    }
+}
+
+fn container(container: &Container) -> Value {
+    let port = |port: &ContainerPort| {
+        let protocol = match port.protocol {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        };
+        json!({"name": port.name, "containerPort": port.port.value, "protocol": protocol})
+    };
+    json!({"name": container.name, "ports": container.ports.iter().map(port).collect::<Vec<_>>()})
 }
 
 fn replica(
     owner: &Object<Workload>,
     name: String,
-    services: &[Arc<AnyObject>],
+    services: &[&Object<k8s::Service>],
     addresses: &mut Addresses,
 ) -> Option<PodPlan> {
     let id = WorkloadId::new(owner.namespace(), &name);
@@ -157,7 +226,6 @@ fn replica(
         ports: ports(owner.namespace(), &labels, spec, services),
         env: env(spec),
         spec: spec.clone(),
-        source: owner.source.clone(),
         id,
         labels,
         address,
@@ -165,7 +233,7 @@ fn replica(
     })
 }
 
-fn bare(pod: &Object<Pod>, services: &[Arc<AnyObject>], addresses: &mut Addresses) -> Option<PodPlan> {
+fn bare(pod: &Object<Pod>, services: &[&Object<k8s::Service>], addresses: &mut Addresses) -> Option<PodPlan> {
     let id = WorkloadId::new(pod.namespace(), pod.name());
     let (address, app_address) = addresses.workload(&id)?;
     let spec = &pod.spec.spec;
@@ -177,7 +245,6 @@ fn bare(pod: &Object<Pod>, services: &[Arc<AnyObject>], addresses: &mut Addresse
         ports: ports(pod.namespace(), &labels, spec, services),
         env: env(spec),
         spec: spec.clone(),
-        source: pod.source.clone(),
         id,
         labels,
         address,
@@ -190,7 +257,7 @@ fn ports(
     namespace: &str,
     labels: &BTreeMap<String, String>,
     spec: &PodSpec,
-    services: &[Arc<AnyObject>],
+    services: &[&Object<k8s::Service>],
 ) -> Vec<PlannedPort> {
     let mut ports: BTreeMap<u16, PlannedPort> = BTreeMap::new();
     for declared in spec.containers.iter().flat_map(|container| &container.ports) {
@@ -199,8 +266,7 @@ fn ports(
             ports.insert(port, PlannedPort { port, name: declared.name.clone(), app_protocol: None });
         }
     }
-    for object in services {
-        let AnyObject::Service(service) = &**object else { continue };
+    for service in services {
         let selector = &service.spec.selector;
         let selected = service.namespace() == namespace
             && !selector.is_empty()
@@ -255,16 +321,67 @@ fn template_hash(workload: &Workload) -> String {
     format!("{:06x}", hasher.finish() & 0xff_ffff)
 }
 
-fn with_address(
-    object: &Arc<AnyObject>,
-    service: &Object<leno_apis::k8s::Service>,
-    addresses: &mut Addresses,
-) -> Arc<AnyObject> {
-    let spec = &service.spec;
-    if spec.headless || !spec.cluster_ips.is_empty() || spec.external_name.is_some() {
-        return object.clone();
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::Block;
+
+    const SHOP: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: shop}
+spec: {selector: {app: cart}, ports: [{name: grpc, port: 80, targetPort: main}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: cart, namespace: shop}
+spec:
+  replicas: 2
+  template:
+    metadata: {labels: {app: cart}}
+    spec:
+      serviceAccountName: cart
+      containers: [{name: app, env: [{name: DB_ADDR, value: 'db:1'}], ports: [{name: main, containerPort: 7070}]}]
+";
+
+    fn planned(text: &str) -> Planned {
+        let parsed = leno_apis::parse("test", text);
+        assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
+        plan(parsed.objects.iter(), &mut Addresses::new(Arc::new(Block::take().unwrap()), 0))
     }
-    let mut service = service.clone();
-    service.spec.cluster_ips = vec![addresses.service(service.namespace(), service.name()).to_string()];
-    Arc::new(AnyObject::Service(service))
+
+    #[test]
+    fn a_template_makes_replicas_that_serve_what_services_target() {
+        let planned = planned(SHOP);
+        assert_eq!(planned.pods.len(), 2);
+        let port = PlannedPort { port: 7070, name: "grpc".to_owned(), app_protocol: None };
+        assert_eq!(planned.pods[0].ports, [port]);
+        assert_eq!(planned.pods[0].env, [("DB_ADDR".to_owned(), "db:1".to_owned())]);
+        assert!(planned.services[0].allotted);
+    }
+
+    #[test]
+    fn a_changed_template_makes_other_pods() {
+        let (before, after) = (planned(SHOP), planned(&SHOP.replace("db:1", "db:2")));
+        assert_ne!(before.pods[0].id, after.pods[0].id);
+    }
+
+    #[test]
+    fn the_pod_that_the_control_plane_reads_says_what_was_planned() {
+        let planned = planned(SHOP);
+        let json = planned.pods[0].to_json(PodState { ready: true, terminating: false });
+        let parsed = leno_apis::parse_json("overlay", &json);
+        assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
+        let [AnyObject::Pod(pod)] =
+            &*parsed.objects.iter().map(|object| (**object).clone()).collect::<Vec<_>>()
+        else {
+            panic!("one pod");
+        };
+        assert!(pod.spec.status.ready);
+        assert_eq!(pod.spec.status.pod_ip, Some(planned.pods[0].address));
+        assert_eq!(pod.spec.spec.service_account, "cart");
+        let json = planned.pods[0].to_json(PodState { ready: true, terminating: true });
+        let parsed = leno_apis::parse_json("overlay", &json);
+        assert!(parsed.objects[0].metadata().deletion_timestamp.is_some());
+    }
 }
