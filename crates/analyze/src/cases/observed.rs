@@ -124,3 +124,30 @@ pub struct Observed {
     /// The status of the objects.
     pub statuses: Option<BTreeMap<ObjectKey, ObjectStatus>>,
 }
+
+impl ObservedBackend {
+    /// What a runner that only counts answers by the owning workload saw, in the terms of a prediction ([`super::run`]): a
+    /// workload's share goes to the predicted backends that lead to it, in their proportion; an unpredicted one stands by itself.
+    #[must_use]
+    pub fn from_counts(predicted: &[Self], counts: &BTreeMap<String, u64>) -> Vec<Self> {
+        let total = counts.values().sum::<u64>().max(1) as f64;
+        let seen = |owner: &str| counts.get(owner).copied().unwrap_or(0) as f64 * 100.0 / total;
+        let expected =
+            |owner: &str| predicted.iter().filter_map(|backend| backend.owners.get(owner)).sum::<f64>();
+        let known = predicted.iter().map(|backend| {
+            let owners: BTreeMap<String, f64> = backend
+                .owners
+                .iter()
+                .filter(|(_, share)| **share > 0.0)
+                .map(|(owner, share)| (owner.clone(), seen(owner) * share / expected(owner)))
+                .collect();
+            Self { share: owners.values().sum(), names: backend.names.clone(), owners }
+        });
+        let unpredicted = counts.keys().filter(|owner| expected(owner) <= 0.0).map(|owner| Self {
+            share: seen(owner),
+            names: vec![owner.clone()],
+            owners: BTreeMap::from([(owner.clone(), seen(owner))]),
+        });
+        known.chain(unpredicted).collect()
+    }
+}

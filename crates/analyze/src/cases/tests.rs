@@ -128,3 +128,19 @@ cases:
     assert_eq!(summary.failed, 4, "{summary}");
     assert!(summary.to_string().contains("others refuse it"), "{summary}");
 }
+
+#[test]
+fn answers_counted_by_workload_are_told_in_terms_of_the_predicted_backends() {
+    let backend = |name: &str, share: f64, owners: &[(&str, f64)]| super::ObservedBackend {
+        share,
+        names: vec![name.to_owned()],
+        owners: owners.iter().map(|(owner, share)| ((*owner).to_owned(), *share)).collect(),
+    };
+    let predicted =
+        [backend("cart/v1", 80.0, &[("one", 80.0)]), backend("cart", 20.0, &[("one", 10.0), ("two", 10.0)])];
+    let counts = [("one", 90), ("two", 5), ("stranger", 5)].map(|(owner, count)| (owner.to_owned(), count));
+    let seen = super::ObservedBackend::from_counts(&predicted, &counts.into());
+    let shares: Vec<(&str, f64)> =
+        seen.iter().map(|backend| (backend.names[0].as_str(), backend.share)).collect();
+    assert_eq!(shares, [("cart/v1", 80.0), ("cart", 15.0), ("stranger", 5.0)]);
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use leno_analyze::cases::{self, Summary};
-use leno_compile::MeshSettings;
+use leno_compile::{MeshSettings, World, compile};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cases")
@@ -48,3 +48,42 @@ fn every_case_cites_the_specification() {
         }
     }
 }
+
+/// The manifests of real projects beside the repository; not there on every machine.
+fn real_manifests(paths: &[&str]) -> Option<Vec<std::sync::Arc<leno_apis::AnyObject>>> {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let mut objects = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(data.join(path)).ok()?;
+        objects.extend(leno_apis::parse(path, &text).objects);
+    }
+    Some(objects)
+}
+
+fn findings(paths: &[&str]) -> Vec<String> {
+    let Some(objects) = real_manifests(paths) else {
+        eprintln!("{paths:?} are not on this machine: nothing is checked");
+        return Vec::new();
+    };
+    let world = World::of(leno_analyze::embedded::materialise(&objects));
+    let compiled = compile(&world, &MeshSettings::default(), &[]);
+    leno_analyze::analyze(&world, &compiled).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn manifests_that_work_raise_no_alarm() {
+    assert_eq!(findings(BOUTIQUE), Vec::<String>::new());
+    assert_eq!(findings(BOOKINFO), Vec::<String>::new());
+}
+
+const BOUTIQUE: &[&str] =
+    &["online-boutique/kubernetes-manifests.yaml", "online-boutique/istio-manifests.yaml"];
+
+const BOOKINFO: &[&str] = &[
+    "bookinfo/kube/bookinfo.yaml",
+    "bookinfo/kube/bookinfo-versions.yaml",
+    "bookinfo/istio/bookinfo-gateway.yaml",
+    "bookinfo/istio/destination-rule-reviews.yaml",
+    "bookinfo/istio/virtual-service-reviews-test-v2.yaml",
+    "bookinfo/istio/virtual-service-ratings-test-delay.yaml",
+];
