@@ -1,0 +1,37 @@
+//! How a command ends when it does not succeed.
+
+use std::process::ExitCode;
+
+/// Why a command did not succeed; each has its exit code.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A check failed or a claim does not hold; all was said already. Code 1.
+    DoesNotHold,
+    /// Wrong usage, or input that cannot be read. Code 2.
+    Usage(anyhow::Error),
+    /// The mesh cannot be reached. Code 3.
+    Unreachable(anyhow::Error),
+}
+
+impl Failure {
+    /// Wraps an error about usage or input.
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+
+    /// Wraps an error of reaching the mesh.
+    pub(crate) fn unreachable(error: impl Into<anyhow::Error>) -> Self {
+        Self::Unreachable(error.into())
+    }
+
+    /// Says it, and gives the exit code.
+    pub(crate) fn tell(self) -> ExitCode {
+        let (code, error) = match self {
+            Self::DoesNotHold => return ExitCode::from(1),
+            Self::Usage(error) => (2, error),
+            Self::Unreachable(error) => (3, error),
+        };
+        eprintln!("leno: {error:#}");
+        ExitCode::from(code)
+    }
+}

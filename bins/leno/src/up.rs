@@ -1,0 +1,163 @@
+//! `leno up`: a mesh from manifests, until it is interrupted.
+
+use std::{collections::BTreeSet, io::Write as _, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use leno_lab::{
+    mesh::{ClusterPlan, Mesh, MeshPlan, MeshRecord},
+    standin::behaviour::parse_duration,
+};
+use serde_json::json;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+
+use crate::{Output, failure::Failure};
+
+/// How long workloads may take to be ready until this says which are not.
+const READY: Duration = Duration::from_secs(60);
+
+/// Run a whole mesh on this machine from manifests
+///
+/// Every replica of every Deployment, StatefulSet, DaemonSet and Pod gets an identity, a proxy and a stand-in application.
+/// Gateways listen on real ports, which are printed. Changed files are in force within a second; a broken change is refused
+/// with its file and line, and what was in force stays. Ctrl-C drains everything.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  leno up -f shop.yaml -f routes/
+  leno up --cluster west=shop,region=us-west --cluster east=shop,region=us-east,network=two
+  helm template shop | leno up -f -")]
+pub(crate) struct Arguments {
+    /// Manifests of a single cluster: a file, a folder, or `-` for standard input
+    #[arg(short = 'f', long = "file", value_name = "PATH", required_unless_present = "cluster")]
+    files: Vec<PathBuf>,
+    /// A cluster: NAME=PATH[,PATH...][,region=R][,zone=Z][,network=N]; several make one mesh
+    #[arg(long, value_name = "CLUSTER", conflicts_with = "files", value_parser = ClusterPlan::parse)]
+    cluster: Vec<ClusterPlan>,
+    /// Run each control plane and proxy as a process of its own
+    #[arg(long)]
+    processes: bool,
+    /// What stand-in applications do beyond what their environment says (latency, errors, calls)
+    #[arg(long, value_name = "FILE")]
+    app_file: Option<PathBuf>,
+    /// Lifetime of workloads' certificates
+    #[arg(long, value_name = "TIME", default_value = "1440m", value_parser = duration)]
+    certificate_ttl: Duration,
+    /// How long a proxy that is told to go may finish what it has
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    drain: Duration,
+    /// Threads that carry the traffic of all proxies of this process
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    workers: usize,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| format!("{text:?} is no time such as 20s or 10m"))
+}
+
+/// Runs it until it is interrupted.
+pub(crate) fn up(arguments: Arguments, output: Output) -> Result<(), Failure> {
+    more_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime can be made")
+        .map_err(Failure::Usage)?;
+    runtime.block_on(run(arguments, output))
+}
+
+async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
+    let Arguments { files, cluster, processes, app_file, certificate_ttl, drain, workers } = arguments;
+    let clusters = if cluster.is_empty() { vec![ClusterPlan::new("local", files)] } else { cluster };
+    let plan = MeshPlan { processes, app_file, certificate_ttl, drain, workers, ..MeshPlan::new(clusters) };
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::usage)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::usage)?;
+    let started = Instant::now();
+    let mesh = Mesh::start(plan).await.map_err(Failure::usage)?;
+    let mut changes = mesh.changes();
+    let watching = async {
+        let late = mesh.ready(READY).await;
+        say_ready(&mesh.record(), started.elapsed(), late.as_ref().err().map(ToString::to_string), output);
+        let mut said = BTreeSet::new();
+        loop {
+            say_gateways(&changes.borrow_and_update().clone(), &mut said, output);
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = watching => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    if output == Output::Text {
+        say("stopping: proxies finish what they have (interrupt again to end at once)");
+    }
+    tokio::select! {
+        () = Box::pin(mesh.stop()) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn say_ready(record: &MeshRecord, after: Duration, late: Option<String>, output: Output) {
+    let workloads = record.clusters.iter().map(|cluster| cluster.workloads.len()).sum::<usize>();
+    let seconds = after.as_secs_f64();
+    match output {
+        Output::Json => {
+            say(&json!({
+                "ready": late.is_none(), "late": late, "seconds": seconds, "workloads": workloads,
+                "clusters": record.clusters.len(), "mesh": record,
+            })
+            .to_string());
+        }
+        Output::Text => {
+            for cluster in &record.clusters {
+                say(&format!(
+                    "cluster {}: {} workloads, API http://{}",
+                    cluster.name,
+                    cluster.workloads.len(),
+                    cluster.api
+                ));
+            }
+            match late {
+                Some(late) => say(&late),
+                None => {
+                    say(&format!("ready after {seconds:.1} s: {workloads} workloads, each with its proxy"))
+                }
+            }
+        }
+    }
+}
+
+/// Says where gateways listen that were not told of before.
+fn say_gateways(record: &MeshRecord, said: &mut BTreeSet<String>, output: Output) {
+    for gateway in record.clusters.iter().flat_map(|cluster| &cluster.gateways) {
+        for listener in &gateway.listeners {
+            let host = if listener.host == "*" { String::new() } else { format!(" for {}", listener.host) };
+            let line = format!("{} ({} listener {}{host})", listener.url(), gateway.object, listener.name);
+            if said.insert(line.clone()) && output == Output::Text {
+                say(&line);
+            }
+        }
+    }
+}
+
+/// Each proxy has some sockets; hundreds of them need more than shells allow by default.
+fn more_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays");
+    }
+}
+
+fn say(text: &str) {
+    // Nobody reads any more when this fails.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
