@@ -46,7 +46,7 @@ test: tools check ## Everything that CI checks
 	@tools/say "documentation tests"
 	@cargo test --quiet --workspace --doc
 	@tools/say "support table"
-	@cargo run --quiet -p leno-support -- --check
+	@cargo run --quiet -p xtask -- support --check
 
 .PHONY: clean
 clean: ## Removes what was built

@@ -1,11 +1,12 @@
-//! Repository chores: `cargo run -p xtask -- check-layers|schema`.
+//! Repository chores: `cargo run -p xtask -- check-layers|schema|support`.
 //!
 //! Holds the rules that the compiler cannot: which crate may depend on which (DESIGN, "Crates and the way they may depend
-//! on each other"), that no module is called after nothing, and that every module says what it is for.
+//! on each other"), that no module is called after nothing, that every module says what it is for, and that no field of an API is silently ignored.
 
 mod layers;
 mod modules;
 mod schema;
+mod support;
 
 use clap::{Parser, Subcommand};
 
@@ -22,6 +23,15 @@ enum Chore {
     CheckLayers,
     /// Writes `crates/apis/src/schema/*.txt` from the CRDs in the Go modules of the Gateway API and Istio.
     Schema,
+    /// Sets every field of every CRD and reports what comes of it.
+    Support {
+        /// Fails when a field is silently ignored or `docs/reference/support.md` is stale (as without any flag).
+        #[arg(long, conflicts_with = "write")]
+        check: bool,
+        /// Writes `docs/reference/support.md`.
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -36,5 +46,9 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Chore::Schema => schema::write(std::path::Path::new("crates/apis/src/schema")),
+        Chore::Support { check: _, write } => {
+            println!("{}", support::run(std::path::Path::new("."), write)?);
+            Ok(())
+        }
     }
 }

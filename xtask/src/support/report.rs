@@ -1,0 +1,56 @@
+//! The table as Markdown, for users.
+//!
+//! Invariant: the same verdicts give the same text, so that a stale table is seen.
+
+use std::fmt::Write as _;
+
+use super::judge::Verdict;
+use super::{Counts, Section};
+
+const HEAD: &str = "# What each field does
+
+Written by `cargo run -p xtask -- support --write`, which sets every field of the Gateway API's and Istio's CRDs in a valid object
+and looks what comes of it; `make test` fails when this file is stale or a field is silently ignored.
+
+- **works**: it changes what proxies are told or what the object's status says. The case (in `cases/`) shows what it does.
+- **refused**: this release does not act on it and says so: the code of the diagnostic (`leno analyze` explains it), and the smallest
+  part that is withheld because of it: the *field*, the *rule* (match, route, backend, listener, policy) that holds it, or the *object*.
+
+Fields marked with ° are of the experimental channel of the Gateway API.
+
+";
+
+/// The whole table.
+pub(super) fn markdown(sections: &[Section], metadata: &Section) -> String {
+    let mut text = HEAD.to_owned();
+    let all = Counts::of(sections);
+    let _ = writeln!(
+        text,
+        "{} fields: {} work, {} are refused.\n",
+        all.works + all.refused,
+        all.works,
+        all.refused
+    );
+    let _ = writeln!(text, "| kind | works | refused |\n| --- | ---: | ---: |");
+    for section in sections {
+        let counts = Counts::of(std::slice::from_ref(section));
+        let anchor = section.title.to_lowercase().replace('.', "");
+        let _ = writeln!(text, "| [{}](#{anchor}) | {} | {} |", section.title, counts.works, counts.refused);
+    }
+    for section in sections.iter().chain([metadata]) {
+        let _ = writeln!(text, "\n## {}\n", section.title);
+        let head = if std::ptr::eq(section, metadata) { "name" } else { "field" };
+        let _ = writeln!(text, "| {head} | | shown by, or withheld |\n| --- | --- | --- |");
+        for row in &section.rows {
+            let mark = if row.experimental { "°" } else { "" };
+            let (verdict, note) = match &row.verdict {
+                Verdict::Works => ("works", row.case.clone().unwrap_or_default()),
+                Verdict::Refused { code, effect } => ("refused", format!("{code}, {effect}")),
+                Verdict::Silent => ("**silent**", String::new()),
+                Verdict::Unjudged(_) => ("**not judged**", String::new()),
+            };
+            let _ = writeln!(text, "| `{}`{mark} | {verdict} | {} |", row.path, note.replace('|', "\\|"));
+        }
+    }
+    text
+}
