@@ -365,7 +365,26 @@ impl<'d> Fields<'d> {
         }
     }
 
-    /// A field without an effect on traffic (names, comments).
+    /// As `unsupported`, unless the field says what holds anyway.
+    pub(crate) fn unsupported_unless(&mut self, name: &str, default: &str, scope: Refused, why: &str) {
+        let says_default = |entry: &&Entry| entry.key == name && entry.value.as_text() == Some(default);
+        if self.left.iter().any(|entry| says_default(&entry)) {
+            self.ignore(name);
+        }
+        self.unsupported(name, scope, why);
+    }
+
+    /// A field that has no effect on traffic and is shown nowhere (comments, names): worth knowing, nothing more.
+    pub(crate) fn remark(&mut self, name: &str, why: &str) {
+        if let Some(field) = self.take(name) {
+            let diagnostic = Diagnostic::info(codes::UNSUPPORTED_FIELD, field.source(), why)
+                .about(self.here.context.object.clone())
+                .refusing(Refused::Field);
+            self.here.context.found.borrow_mut().push(diagnostic);
+        }
+    }
+
+    /// A field that is known to be there: taken without a word.
     pub(crate) fn ignore(&mut self, name: &str) {
         let _ = self.take(name);
     }

@@ -4,7 +4,7 @@
 
 use leno_apis::{
     AnyObject, Diagnostic, Kind, Object, Refused, Rule, Source,
-    gateway::{BackendRef, ParentRef, http_filters::FilterAction, http_route::HttpBackend},
+    gateway::{BackendRef, ParentRef, http_filters::{Filter, FilterAction}, http_route::HttpBackend},
     istio::{PeerAuthentication, ServiceEntry, VirtualService, service_entry::Resolution},
 };
 
@@ -43,11 +43,7 @@ pub(crate) fn compile(view: &View<'_>, key: &ObjectKey, out: &mut Output) {
                 findings.matches(&rule.matches, |found| matching::http(found).map(drop));
                 findings.action(rule.action.refusal());
                 if let Some(action) = rule.action.ok() {
-                    let mirrors = action.filters.iter().filter_map(|filter| match &filter.action {
-                        FilterAction::Mirror(mirror) => Some(&mirror.backend),
-                        _ => None,
-                    });
-                    mirrors.for_each(|backend| findings.backend(view, object, backend, 1));
+                    findings.mirrors(view, object, &action.filters);
                     findings.backends(view, object, &action.backends);
                 }
             }
@@ -60,6 +56,7 @@ pub(crate) fn compile(view: &View<'_>, key: &ObjectKey, out: &mut Output) {
                 findings.matches(&rule.matches, |found| matching::grpc(found).map(drop));
                 findings.action(rule.action.refusal());
                 if let Some(action) = rule.action.ok() {
+                    findings.mirrors(view, object, &action.filters);
                     findings.backends(view, object, &action.backends);
                 }
             }
@@ -143,6 +140,11 @@ fn service_entry(object: &Object<ServiceEntry>, out: &mut Output) {
         let text = "a wildcard host cannot be resolved by DNS without endpoints: the service has none";
         out.report_on(object, Diagnostic::warning(codes::NOT_HONOURED, host.at.clone(), text));
     }
+    if let Some(name) = spec.subject_alt_names.first() {
+        let text = "not supported by this release: a certificate must have the name that is asked for, or the identity of an endpoint";
+        let found = Diagnostic::warning(codes::NOT_HONOURED, name.at.clone(), text);
+        out.report_on(object, found.refusing(Refused::Field));
+    }
     let refused = spec
         .ports
         .iter()
@@ -184,7 +186,7 @@ struct Findings {
     unresolved: Vec<backends::Unresolved>,
     /// Those of them that do not resolve at all.
     anywhere: Vec<backends::Unresolved>,
-    refused: Vec<(Source, String)>,
+    refused: Vec<(&'static str, Source, String)>,
     /// Findings that the parser has already reported.
     known: Vec<String>,
 }
@@ -195,7 +197,7 @@ impl Findings {
             match found {
                 Rule::Ok(found) => {
                     if let Err(diagnostic) = check(found) {
-                        self.refused.push((diagnostic.at, diagnostic.message));
+                        self.refused.push((diagnostic.code, diagnostic.at, diagnostic.message));
                     }
                 }
                 Rule::Refused(because) => self.known.push(because.message.clone()),
@@ -215,6 +217,14 @@ impl Findings {
         new.for_each(|problem| problem.idle = weight == 0);
     }
 
+    fn mirrors<S>(&mut self, view: &View<'_>, object: &Object<S>, filters: &[Filter]) {
+        for filter in filters {
+            if let FilterAction::Mirror(mirror) = &filter.action {
+                self.backend(view, object, &mirror.backend, 1);
+            }
+        }
+    }
+
     fn backends<S>(&mut self, view: &View<'_>, object: &Object<S>, backends: &[HttpBackend]) {
         for backend in backends {
             match &backend.target {
@@ -226,8 +236,11 @@ impl Findings {
                             FilterAction::RequestHeaders(_) | FilterAction::ResponseHeaders(_)
                         )
                     });
-                    self.refused
-                        .extend(unusable.map(|filter| (filter.at.clone(), BACKEND_FILTER.to_owned())));
+                    self.refused.extend(
+                        unusable.map(|filter| {
+                            (codes::NOT_HONOURED, filter.at.clone(), BACKEND_FILTER.to_owned())
+                        }),
+                    );
                 }
                 Rule::Refused(because) => self.known.push(because.message.clone()),
             }
@@ -272,8 +285,8 @@ fn route<S>(
         let diagnostic = write(codes::UNRESOLVED_REFERENCE, problem.at.clone(), problem.message.clone());
         out.report_on(object, diagnostic.refusing(Refused::Rule));
     }
-    for (at, message) in &findings.refused {
-        let diagnostic = Diagnostic::error(codes::INVALID_REGEX, at.clone(), message.clone());
+    for (code, at, message) in &findings.refused {
+        let diagnostic = Diagnostic::error(code, at.clone(), message.clone());
         out.report_on(object, diagnostic.refusing(Refused::Rule));
     }
     if of_services_only && !hostnames.is_empty() {
@@ -300,7 +313,7 @@ fn route<S>(
             None => Condition::yes("ResolvedRefs"),
         };
         status.say_to(&name, RESOLVED_REFS, resolved);
-        let refused = findings.known.first().or(findings.refused.first().map(|(_, message)| message));
+        let refused = findings.known.first().or(findings.refused.first().map(|(_, _, message)| message));
         if let Some(message) = refused {
             let partly = Condition { status: true, reason: "UnsupportedValue", message: message.clone() };
             status.say_to(&name, PARTIALLY_INVALID, partly);

@@ -163,6 +163,10 @@ pub(crate) fn not_honoured(given: &api::TrafficPolicy) -> Vec<(leno_apis::Source
                     http.max_concurrent_streams.is_some(),
                     "http.maxConcurrentStreams: the peer's setting holds",
                 ),
+                (
+                    http.use_client_protocol.is_some(),
+                    "http.useClientProtocol: the version of HTTP between proxies is the client's",
+                ),
                 (http.http2_keepalive.is_some(), "http.http2KeepAlive: the proxy's own pings hold"),
             ];
             found.extend(ignored.into_iter().filter(|(is, _)| *is).map(|(_, what)| (pool.at.clone(), what)));

@@ -115,7 +115,7 @@ pub(super) fn filter(value: Cursor<'_>) -> Option<Filter> {
     let at = value.source();
     value.object(|o| {
         // The field that `type` names is taken; any other is left over and refused.
-        let action = match o.req("type", choice(TYPES))? {
+        let action = match o.req("type", filter_type)? {
             Type::RequestHeaders => {
                 FilterAction::RequestHeaders(o.req("requestHeaderModifier", header_modifier)?)
             }
@@ -128,6 +128,15 @@ pub(super) fn filter(value: Cursor<'_>) -> Option<Filter> {
         };
         Some(Filter { at, action })
     })
+}
+
+/// The standard channel does not know `ExternalAuth`, which the experimental one has.
+fn filter_type(value: Cursor<'_>) -> Option<Type> {
+    if value.node().as_text() == Some("ExternalAuth") {
+        value.refuse(codes::UNSUPPORTED_VALUE, "ExternalAuth is not supported by this release", None);
+        return None;
+    }
+    choice(TYPES)(value)
 }
 
 fn header_modifier(value: Cursor<'_>) -> Option<HeaderModifier> {

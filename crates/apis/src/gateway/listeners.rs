@@ -24,21 +24,15 @@ pub struct Gateway {
     pub class_name: Spanned<String>,
     /// Listeners.
     pub listeners: Vec<Rule<Listener>>,
-    /// Addresses asked for, as type and value.
-    pub addresses: Vec<Spanned<(String, String)>>,
-    /// Which namespaces may add listener sets; absent means none.
-    pub allowed_listeners: Option<FromNamespaces>,
-    /// Labels and annotations of what runs it.
+    /// Labels of what runs it.
     pub infrastructure: Infrastructure,
 }
 
-/// Labels and annotations of what runs a gateway.
+/// Labels of what runs a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Infrastructure {
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Annotations.
-    pub annotations: BTreeMap<String, String>,
 }
 
 /// Listeners that are added to a Gateway.
@@ -93,8 +87,6 @@ pub struct ListenerTls {
 /// A choice of namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromNamespaces {
-    /// None.
-    None,
     /// The object's own.
     Same,
     /// All.
@@ -160,7 +152,6 @@ const PROTOCOLS: &[(&str, ListenerProtocol)] = &[
 
 #[derive(Clone, Copy, PartialEq)]
 enum From {
-    None,
     Same,
     All,
     Selector,
@@ -168,13 +159,11 @@ enum From {
 
 const FROM_ROUTES: &[(&str, From)] =
     &[("Same", From::Same), ("All", From::All), ("Selector", From::Selector)];
-const FROM_LISTENERS: &[(&str, From)] =
-    &[("None", From::None), ("Same", From::Same), ("All", From::All), ("Selector", From::Selector)];
 
 pub(crate) fn gateway_class(o: &mut Fields<'_>) -> Option<GatewayClass> {
     o.req("spec", |value| {
         value.object(|o| {
-            o.ignore("description");
+            o.remark("description", "a comment: it is shown nowhere");
             o.unsupported("parametersRef", Refused::Field, "this release has no parameters of a class");
             Some(GatewayClass { controller_name: o.req("controllerName", spanned(name))? })
         })
@@ -184,22 +173,24 @@ pub(crate) fn gateway_class(o: &mut Fields<'_>) -> Option<GatewayClass> {
 pub(crate) fn gateway(o: &mut Fields<'_>) -> Option<Gateway> {
     o.req("spec", |value| {
         value.object(|o| {
-            let allowed_listeners = o.droppable("allowedListeners", |value| {
-                value.object(|o| {
-                    o.or("namespaces", FromNamespaces::None, |v| namespaces(v, FROM_LISTENERS, From::None))
-                })
-            });
+            o.unsupported(
+                "addresses",
+                Refused::Field,
+                "not supported by this release: a gateway is served at the addresses of its workload",
+            );
+            o.unsupported(
+                "allowedListeners",
+                Refused::Field,
+                "not supported by this release: listener sets are not acted on",
+            );
             Some(Gateway {
                 listeners: o.rules("listeners", listener),
-                addresses: o.list("addresses", spanned(address)),
-                allowed_listeners,
                 infrastructure: o
                     .droppable("infrastructure", |value| {
                         value.object(|o| {
-                            Some(Infrastructure {
-                                labels: o.map("labels", text),
-                                annotations: o.map("annotations", text),
-                            })
+                            let why = "not supported by this release: what runs a gateway has no annotations";
+                            o.unsupported("annotations", Refused::Field, why);
+                            Some(Infrastructure { labels: o.map("labels", text) })
                         })
                     })
                     .unwrap_or_default(),
@@ -218,13 +209,6 @@ pub(crate) fn listener_set(o: &mut Fields<'_>) -> Option<ListenerSet> {
     })
 }
 
-fn address(value: Cursor<'_>) -> Option<(String, String)> {
-    value.object(|o| {
-        let kind = o.or("type", "IPAddress".to_owned(), name)?;
-        Some((kind, o.or("value", String::new(), text)?))
-    })
-}
-
 fn listener(value: Cursor<'_>) -> Option<Listener> {
     let at = value.source();
     value.object(|o| {
@@ -232,10 +216,7 @@ fn listener(value: Cursor<'_>) -> Option<Listener> {
             o.or("allowedRoutes", (FromNamespaces::Same, Vec::new()), |value| {
                 value.object(|o| {
                     let kinds = o.list("kinds", spanned(route_kind));
-                    Some((
-                        o.or("namespaces", FromNamespaces::Same, |v| namespaces(v, FROM_ROUTES, From::Same))?,
-                        kinds,
-                    ))
+                    Some((o.or("namespaces", FromNamespaces::Same, namespaces)?, kinds))
                 })
             })?;
         Some(Listener {
@@ -273,14 +254,9 @@ fn listener_tls(value: Cursor<'_>) -> Option<ListenerTls> {
     })
 }
 
-fn namespaces(
-    value: Cursor<'_>,
-    words: &'static [(&'static str, From)],
-    default: From,
-) -> Option<FromNamespaces> {
+fn namespaces(value: Cursor<'_>) -> Option<FromNamespaces> {
     value.object(|o| {
-        Some(match o.or("from", default, choice(words))? {
-            From::None => FromNamespaces::None,
+        Some(match o.or("from", From::Same, choice(FROM_ROUTES))? {
             From::Same => FromNamespaces::Same,
             From::All => FromNamespaces::All,
             From::Selector => FromNamespaces::Selector(o.req("selector", label_selector)?),

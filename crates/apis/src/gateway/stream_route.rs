@@ -30,8 +30,6 @@ pub struct TlsRoute {
 pub struct StreamRule {
     /// Where it starts.
     pub at: Source,
-    /// Name.
-    pub name: Option<String>,
     /// Backends and their shares.
     pub backends: Rule<Vec<StreamBackend>>,
 }
@@ -71,7 +69,7 @@ pub(crate) fn tls_route(o: &mut Fields<'_>) -> Option<TlsRoute> {
 fn stream_rule(value: Cursor<'_>) -> Option<StreamRule> {
     let at = value.source();
     value.object(|o| {
-        let name = o.opt("name", name);
+        o.remark("name", "names of rules of connections are shown nowhere");
         let backends = o.rest_as_rule(|o| {
             Some(o.list("backendRefs", |value| {
                 value.object(|o| {
@@ -80,6 +78,6 @@ fn stream_rule(value: Cursor<'_>) -> Option<StreamRule> {
                 })
             }))
         });
-        Some(StreamRule { at, name, backends })
+        Some(StreamRule { at, backends })
     })
 }

@@ -71,18 +71,8 @@ pub struct ServerTls {
     pub ca_cert_credential_name: Option<Spanned<String>>,
     /// File of the certificate.
     pub server_certificate: Option<Spanned<String>>,
-    /// File of the key.
-    pub private_key: Option<Spanned<String>>,
-    /// File of the authorities of clients.
-    pub ca_certificates: Option<Spanned<String>>,
-    /// Names clients must have one of.
-    pub subject_alt_names: Vec<String>,
     /// Lowest version; absent is the default.
     pub min_version: Option<TlsVersion>,
-    /// Highest version; absent is the default.
-    pub max_version: Option<TlsVersion>,
-    /// Cipher suites by name; empty is the default.
-    pub cipher_suites: Vec<Spanned<String>>,
 }
 
 /// Mode of a server's TLS.
@@ -149,7 +139,11 @@ fn server(value: Cursor<'_>) -> Option<Server> {
             Refused::Rule,
             "servers on an address of their own are not supported by this release",
         );
-        o.ignore("defaultEndpoint");
+        o.unsupported(
+            "defaultEndpoint",
+            Refused::Field,
+            "not supported by this release: requests that no route matches are answered 404",
+        );
         Some(Server {
             at,
             name: o.opt("name", text),
@@ -182,6 +176,14 @@ fn protocol(value: Cursor<'_>) -> Option<ServerProtocol> {
 
 fn server_tls(value: Cursor<'_>) -> Option<ServerTls> {
     value.object(|o| {
+        let files = "keys and authorities of files are not supported by this release: use `credentialName`";
+        o.unsupported("privateKey", Refused::Field, files);
+        // Another set of clients would be let in: the server must not serve.
+        o.unsupported("caCertificates", Refused::Rule, files);
+        o.unsupported("subjectAltNames", Refused::Rule, "names of clients are not checked by this release");
+        let own = "not supported by this release: TLS 1.2 and 1.3 with the proxy's own choice of suites";
+        o.unsupported("cipherSuites", Refused::Field, own);
+        o.unsupported_unless("maxProtocolVersion", "TLS_AUTO", Refused::Field, own);
         Some(ServerTls {
             // proto3: the absent mode is the first, PASSTHROUGH.
             mode: o.or("mode", ServerTlsMode::Passthrough, choice(MODES))?,
@@ -190,12 +192,7 @@ fn server_tls(value: Cursor<'_>) -> Option<ServerTls> {
             credential_names: o.list("credentialNames", spanned(name)),
             ca_cert_credential_name: o.opt("caCertCredentialName", spanned(name)),
             server_certificate: o.opt("serverCertificate", spanned(name)),
-            private_key: o.opt("privateKey", spanned(name)),
-            ca_certificates: o.opt("caCertificates", spanned(name)),
-            subject_alt_names: o.list("subjectAltNames", name),
             min_version: o.or("minProtocolVersion", None, choice(VERSIONS))?,
-            max_version: o.or("maxProtocolVersion", None, choice(VERSIONS))?,
-            cipher_suites: o.list("cipherSuites", spanned(name)),
         })
     })
 }

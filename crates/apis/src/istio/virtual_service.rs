@@ -51,8 +51,6 @@ pub struct HttpRoute {
 pub struct HttpMatch {
     /// Where it starts.
     pub at: Source,
-    /// Name; empty when it has none.
-    pub name: String,
     /// Path of the request.
     pub uri: Option<StringMatch>,
     /// Whether `uri` (exact, prefix) ignores case.
@@ -152,9 +150,9 @@ fn http_match(value: Cursor<'_>) -> Option<HttpMatch> {
     let at = value.source();
     value.object(|o| {
         o.unsupported("statPrefix", Refused::Field, "statistics have no prefix of their own");
+        o.remark("name", "names of matches are shown nowhere; the route's is");
         Some(HttpMatch {
             at,
-            name: o.or("name", String::new(), text)?,
             uri: o.opt("uri", string_match),
             ignore_uri_case: o.or("ignoreUriCase", false, boolean)?,
             scheme: o.opt("scheme", string_match),

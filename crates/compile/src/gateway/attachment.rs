@@ -89,7 +89,6 @@ pub(crate) fn invalid_kinds(listener: &Listener) -> Vec<String> {
 
 fn allows(view: &View<'_>, from: &FromNamespaces, own: &str, namespace: &str) -> bool {
     match from {
-        FromNamespaces::None => false,
         FromNamespaces::Same => own == namespace,
         FromNamespaces::All => true,
         FromNamespaces::Selector(selector) => match view.namespace("", namespace) {

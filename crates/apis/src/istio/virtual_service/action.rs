@@ -121,8 +121,6 @@ pub struct Retries {
     pub retry_on: Option<Spanned<String>>,
     /// Wait before the first.
     pub backoff: Option<Duration>,
-    /// Whether to avoid endpoints that were tried.
-    pub ignore_previous_hosts: Option<bool>,
 }
 
 /// Broken requests.
@@ -327,12 +325,16 @@ fn retries(value: Cursor<'_>) -> Option<Retries> {
             let message = "retryRemoteLocalities is not supported by this release";
             o.here().refuse(codes::UNSUPPORTED_FIELD, message, None);
         }
+        o.unsupported(
+            "retryIgnorePreviousHosts",
+            Refused::Field,
+            "not supported by this release: a retry avoids the endpoints that were tried, where there are others",
+        );
         Some(Retries {
             attempts: o.or("attempts", 0, integer(0, 100))?,
             per_try_timeout: o.opt("perTryTimeout", go_duration),
             retry_on: o.opt("retryOn", spanned(text)),
             backoff: o.opt("backoff", go_duration),
-            ignore_previous_hosts: o.opt("retryIgnorePreviousHosts", boolean),
         })
     })
 }
