@@ -132,6 +132,7 @@ pub struct Branch {
 /// What is at the end of a branch.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "a few of these live in one explanation")]
 pub enum BranchState {
     /// Endpoints.
     Ready {
