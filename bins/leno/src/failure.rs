@@ -11,6 +11,8 @@ pub(crate) enum Failure {
     Usage(anyhow::Error),
     /// The mesh cannot be reached. Code 3.
     Unreachable(anyhow::Error),
+    /// A program that `leno run` ran ended with this code.
+    Program(u8),
 }
 
 impl Failure {
@@ -19,15 +21,11 @@ impl Failure {
         Self::Usage(error.into())
     }
 
-    /// Wraps an error of reaching the mesh.
-    pub(crate) fn unreachable(error: impl Into<anyhow::Error>) -> Self {
-        Self::Unreachable(error.into())
-    }
-
     /// Says it, and gives the exit code.
     pub(crate) fn tell(self) -> ExitCode {
         let (code, error) = match self {
             Self::DoesNotHold => return ExitCode::from(1),
+            Self::Program(code) => return ExitCode::from(code),
             Self::Usage(error) => (2, error),
             Self::Unreachable(error) => (3, error),
         };

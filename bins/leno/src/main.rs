@@ -3,16 +3,25 @@
 //! Invariants: what a user asked for goes to standard output, everything else to standard error; the exit code says what
 //! happened (see [`Failure`]).
 
+mod analyze;
+mod cases;
 mod color;
+mod explain;
 mod failure;
+mod get;
+mod live;
+mod offline;
+mod run;
+mod status;
 mod up;
+mod why;
+mod write;
 
 use std::{io, process::ExitCode};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use tracing_subscriber::EnvFilter;
-
-use failure::Failure;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -49,6 +58,20 @@ enum Output {
 #[derive(Subcommand)]
 enum Command {
     Up(up::Arguments),
+    Run(run::Arguments),
+    Analyze(analyze::Arguments),
+    Explain(explain::Arguments),
+    Test(cases::Arguments),
+    Status(status::Arguments),
+    Get(get::Arguments),
+    Why(why::Arguments),
+    /// Print the version
+    Version,
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -62,6 +85,25 @@ fn main() -> ExitCode {
         .init();
     let result = match command {
         Command::Up(arguments) => up::up(arguments, output),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Analyze(arguments) => analyze::analyze(&arguments, output),
+        Command::Explain(arguments) => explain::explain(&arguments, output),
+        Command::Test(arguments) => cases::test(&arguments, output),
+        Command::Status(arguments) => status::status(&arguments, output),
+        Command::Get(arguments) => get::get(&arguments, output),
+        Command::Why(arguments) => why::why(&arguments, output),
+        Command::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            match output {
+                Output::Text => write::line(&format!("leno {version}")),
+                Output::Json => write::json(&serde_json::json!({ "version": version })),
+            }
+            Ok(())
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "leno", &mut io::stdout());
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

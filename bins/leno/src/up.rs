@@ -1,6 +1,6 @@
 //! `leno up`: a mesh from manifests, until it is interrupted.
 
-use std::{collections::BTreeSet, io::Write as _, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{Output, failure::Failure};
+use crate::{Output, failure::Failure, write};
 
 /// How long workloads may take to be ready until this says which are not.
 const READY: Duration = Duration::from_secs(60);
@@ -94,7 +94,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         _ = interrupt.recv() => {}
     }
     if output == Output::Text {
-        say("stopping: proxies finish what they have (interrupt again to end at once)");
+        write::line("stopping: proxies finish what they have (interrupt again to end at once)");
     }
     tokio::select! {
         () = Box::pin(mesh.stop()) => {}
@@ -109,15 +109,17 @@ fn say_ready(record: &MeshRecord, after: Duration, late: Option<String>, output:
     let seconds = after.as_secs_f64();
     match output {
         Output::Json => {
-            say(&json!({
-                "ready": late.is_none(), "late": late, "seconds": seconds, "workloads": workloads,
-                "clusters": record.clusters.len(), "mesh": record,
-            })
-            .to_string());
+            write::line(
+                &json!({
+                    "ready": late.is_none(), "late": late, "seconds": seconds, "workloads": workloads,
+                    "clusters": record.clusters.len(), "mesh": record,
+                })
+                .to_string(),
+            );
         }
         Output::Text => {
             for cluster in &record.clusters {
-                say(&format!(
+                write::line(&format!(
                     "cluster {}: {} workloads, API http://{}",
                     cluster.name,
                     cluster.workloads.len(),
@@ -125,10 +127,10 @@ fn say_ready(record: &MeshRecord, after: Duration, late: Option<String>, output:
                 ));
             }
             match late {
-                Some(late) => say(&late),
-                None => {
-                    say(&format!("ready after {seconds:.1} s: {workloads} workloads, each with its proxy"))
-                }
+                Some(late) => write::line(&late),
+                None => write::line(&format!(
+                    "ready after {seconds:.1} s: {workloads} workloads, each with its proxy"
+                )),
             }
         }
     }
@@ -141,7 +143,7 @@ fn say_gateways(record: &MeshRecord, said: &mut BTreeSet<String>, output: Output
             let host = if listener.host == "*" { String::new() } else { format!(" for {}", listener.host) };
             let line = format!("{} ({} listener {}{host})", listener.url(), gateway.object, listener.name);
             if said.insert(line.clone()) && output == Output::Text {
-                say(&line);
+                write::line(&line);
             }
         }
     }
@@ -155,9 +157,4 @@ fn more_files() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!(%error, "the limit of open files stays");
     }
-}
-
-fn say(text: &str) {
-    // Nobody reads any more when this fails.
-    let _ = writeln!(std::io::stdout(), "{text}");
 }

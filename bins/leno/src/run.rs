@@ -1,0 +1,161 @@
+//! `leno run`: a program of the user in the place of a stand-in application.
+//!
+//! The program dials services by addresses of lazy listeners here, each of which dials through the workload's proxy.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use leno_lab::{
+    mesh::{Adopted, AdoptedService, Adoption},
+    standin::Dialer,
+};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    process::Command,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{failure::Failure, live};
+
+/// Between two looks whether the program listens.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Run a program of yours in the place of a stand-in application
+///
+/// The program gets the environment of the workload's manifest, in which `HOST:PORT` of services is rewritten to addresses on
+/// this machine that lead through the workload's proxy; HTTP_PROXY for everything else; PORT; and LENO_APP_ADDRESS, the address
+/// to listen on (0.0.0.0 and 127.0.0.1 do as well). The stand-in comes back when the program ends; its exit code is handed on.
+#[derive(Args)]
+#[command(after_help = "Example:
+  leno run --workload shop/cart -- ./cart --verbose")]
+pub(crate) struct Arguments {
+    /// The workload: NAMESPACE/NAME of the Deployment or pod
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    workload: String,
+    /// The cluster, where several have the workload
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// The program and its arguments
+    #[arg(required = true, last = true, value_name = "PROGRAM")]
+    program: Vec<String>,
+}
+
+/// Runs it.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    live::block_on(async {
+        let record = live::mesh()?;
+        let adoption =
+            Adoption::take(&record.supervisor, &arguments.workload, arguments.cluster.as_deref()).await;
+        let adoption = adoption.with_context(|| format!("cannot take the place of {}", arguments.workload));
+        let adoption = adoption.map_err(Failure::Unreachable)?;
+        let code = serve(&adoption.adopted, &arguments.program).await.map_err(Failure::Usage)?;
+        drop(adoption);
+        if code == 0 { Ok(()) } else { Err(Failure::Program(code)) }
+    })
+}
+
+async fn serve(adopted: &Adopted, program: &[String]) -> anyhow::Result<u8> {
+    let (name, arguments) = program.split_first().ok_or_else(|| anyhow!("no program was named"))?;
+    let dialer =
+        Dialer::through_proxy(adopted.outbound, Arc::new(|_, _| None)).from_source(adopted.app_address);
+    let mut environment = Vec::new();
+    for (variable, value) in &adopted.env {
+        environment.push((variable.clone(), rewritten(value, adopted, &dialer).await?));
+    }
+    let proxy = format!("http://{}", adopted.http_proxy);
+    let mut child = Command::new(name)
+        .args(arguments)
+        .envs(environment)
+        .envs(adopted.ports.first().map(|port| ("PORT", port.to_string())))
+        .env("HTTP_PROXY", &proxy)
+        .env("http_proxy", &proxy)
+        .env("NO_PROXY", "127.0.0.1,localhost")
+        .env("LENO_APP_ADDRESS", adopted.app_address.to_string())
+        .stdin(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("{name} cannot be started"))?;
+    for port in &adopted.ports {
+        tokio::spawn(reach(SocketAddr::new(adopted.app_address, *port)));
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    // The terminal's interrupt goes to the program too, which decides what it means.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            status = child.wait() => {
+                let code = status?.code().and_then(|code| u8::try_from(code).ok());
+                return Ok(code.unwrap_or(1));
+            }
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => child.start_kill()?,
+        }
+    }
+}
+
+/// A variable's value with `HOST:PORT` of a service replaced by a listener here.
+async fn rewritten(value: &str, adopted: &Adopted, dialer: &Dialer) -> anyhow::Result<String> {
+    let start = value.find("://").map_or(0, |at| at + 3);
+    let end = value[start..].find('/').map_or(value.len(), |at| start + at);
+    let Some((host, port)) = value[start..end].rsplit_once(':') else { return Ok(value.to_owned()) };
+    let host = host.rsplit('@').next().unwrap_or(host);
+    let (Ok(port), Some(service)) = (port.parse::<u16>(), named(host, adopted)) else {
+        return Ok(value.to_owned());
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no listener for a service")?;
+    let here = listener.local_addr()?;
+    tokio::spawn(forward(listener, dialer.clone(), service.address, port));
+    Ok(format!("{}{here}{}", &value[..start], &value[end..]))
+}
+
+fn named<'a>(host: &str, adopted: &'a Adopted) -> Option<&'a AdoptedService> {
+    let host = host.strip_suffix(".cluster.local").unwrap_or(host);
+    let host = host.strip_suffix(".svc").unwrap_or(host);
+    let (name, namespace) = host.split_once('.').unwrap_or((host, adopted.id.namespace.as_str()));
+    adopted.services.iter().find(|service| service.name == name && service.namespace == namespace)
+}
+
+/// Carries connections to a service through the proxy.
+async fn forward(listener: TcpListener, dialer: Dialer, service: IpAddr, port: u16) {
+    while let Ok((mut here, _)) = listener.accept().await {
+        let dialer = dialer.clone();
+        tokio::spawn(async move {
+            match dialer.dial(&service.to_string(), port).await {
+                Ok(mut there) => drop(copy_bidirectional(&mut here, &mut there).await),
+                Err(error) => {
+                    tracing::warn!(%service, port, error = &error as &dyn std::error::Error, "cannot be reached")
+                }
+            }
+        });
+    }
+}
+
+/// Makes a program that listens on 127.0.0.1 alone reachable at its workload's own address.
+async fn reach(own: SocketAddr) {
+    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, own.port()));
+    loop {
+        if TcpStream::connect(own).await.is_ok() {
+            return;
+        }
+        if TcpStream::connect(local).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let Ok(listener) = TcpListener::bind(own).await else { return };
+    while let Ok((mut outside, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            if let Ok(mut inside) = TcpStream::connect(local).await {
+                // Either side may end as it likes.
+                let _ = copy_bidirectional(&mut outside, &mut inside).await;
+            }
+        });
+    }
+}

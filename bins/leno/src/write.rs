@@ -1,0 +1,67 @@
+//! Results on standard output: lines, columns, JSON.
+
+use std::io::{self, Write as _};
+
+use serde_json::Value;
+
+/// One line. A reader that has gone away is no error.
+pub(crate) fn line(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// A value for programs.
+pub(crate) fn json(value: &Value) {
+    line(&serde_json::to_string_pretty(value).unwrap_or_default());
+}
+
+/// Rows under headings, as wide as they need.
+pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([headings[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let put = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded = cells.zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        line(padded.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    put(&mut headings.iter().copied());
+    for row in rows {
+        put(&mut row.iter().map(String::as_str));
+    }
+}
+
+/// A field of an answer as text: nothing for what is absent.
+pub(crate) fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// A diagnostic of the control plane's API, as `leno analyze` writes it.
+pub(crate) fn diagnostic(value: &Value) -> String {
+    let at = &value["at"];
+    let place = match at["line"].as_u64() {
+        Some(number) if number > 0 => format!("{}:{number}:{}", text(&at["file"]), at["column"]),
+        _ => text(&at["file"]),
+    };
+    let object = &value["object"];
+    let about = match (object["kind"].as_str(), object["namespace"].as_str(), object["name"].as_str()) {
+        (Some(kind), Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}: "),
+        (Some(kind), None, Some(name)) => format!("{kind} {name}: "),
+        _ => String::new(),
+    };
+    let field = at["field"].as_str().filter(|field| !field.is_empty()).map(|field| format!("{field}: "));
+    let expected = value["expected"].as_str().map(|expected| format!("; {expected}"));
+    format!(
+        "{place}: {}[{}]: {about}{}{}{}",
+        text(&value["severity"]).to_lowercase(),
+        text(&value["code"]),
+        field.unwrap_or_default(),
+        text(&value["message"]),
+        expected.unwrap_or_default()
+    )
+}
