@@ -8,6 +8,8 @@ mod modules;
 mod schema;
 mod support;
 
+use std::io::Write as _;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -47,8 +49,8 @@ fn main() -> anyhow::Result<()> {
         }
         Chore::Schema => schema::write(std::path::Path::new("crates/apis/src/schema")),
         Chore::Support { check: _, write } => {
-            println!("{}", support::run(std::path::Path::new("."), write)?);
-            Ok(())
+            let line = support::run(std::path::Path::new("."), write)?;
+            Ok(writeln!(std::io::stdout(), "{line}")?)
         }
     }
 }

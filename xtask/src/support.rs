@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
 use leno_apis::schema::{self, FieldPath};
@@ -113,61 +114,71 @@ pub(crate) fn run(root: &Path, write: bool) -> anyhow::Result<String> {
     Ok(line)
 }
 
-/// Judges every field of every kind, kind by kind on two threads.
-fn fields(judge: &Judge, fixtures: &Fixtures) -> anyhow::Result<Vec<Section>> {
-    let kinds: Vec<_> = schema::kinds().filter(|(group, _)| GROUPS.contains(group)).collect();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let work = || -> anyhow::Result<Vec<(usize, Section)>> {
-        let mut done = Vec::new();
-        loop {
-            let nth = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let Some((group, kind)) = kinds.get(nth) else { return Ok(done) };
-            let fixture =
-                fixtures.kind(group, kind).with_context(|| format!("no fixture for {group} {kind}"))?;
-            let rows = judge_kind(judge, fixtures, fixture, schema::fields(group, kind))?;
-            done.push((nth, Section { title: format!("{kind}.{group}"), rows }));
-        }
-    };
-    let found = std::thread::scope(|scope| {
-        let threads = [scope.spawn(work), scope.spawn(work)];
-        threads.map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked"))))
-    });
-    let mut sections = BTreeMap::new();
-    for part in found {
-        sections.extend(part?);
-    }
-    Ok(sections.into_values().collect())
+/// A kind, and the world in which its fields are judged.
+struct Subject<'f> {
+    title: String,
+    fields: &'static [FieldPath],
+    fixture: &'f KindFixture,
+    judge: Judge,
 }
 
-/// Judges the fields of one kind. Objects and lists are judged by their first child that works, else the first refused one.
-fn judge_kind(
-    judge: &Judge,
-    fixtures: &Fixtures,
-    fixture: &KindFixture,
-    fields: &[FieldPath],
-) -> anyhow::Result<Vec<Row>> {
-    let judge = judge.with_world(&fixture.world)?;
-    let mut verdicts: BTreeMap<&str, Verdict> = BTreeMap::new();
-    for field in fields.iter().filter(|field| is_leaf(fields, field)) {
-        verdicts.insert(field.path, judge.field(&fixtures.settings(fixture, field)?));
+/// Judges every field of every kind, field by field on all cores.
+fn fields(judge: &Judge, fixtures: &Fixtures) -> anyhow::Result<Vec<Section>> {
+    let mut subjects = Vec::new();
+    for (group, kind) in schema::kinds().filter(|(group, _)| GROUPS.contains(group)) {
+        let fixture = fixtures.kind(group, kind).with_context(|| format!("no fixture for {group} {kind}"))?;
+        let judge = judge.with_world(&fixture.world)?;
+        let title = format!("{kind}.{group}");
+        subjects.push(Subject { title, fields: schema::fields(group, kind), fixture, judge });
     }
-    let rows = fields.iter().map(|field| {
-        let of_children = || {
-            let children: Vec<_> = verdicts
-                .iter()
-                .filter(|(path, _)| is_below(path, field.path))
-                .map(|(_, verdict)| verdict)
-                .collect();
-            let first = |test: fn(&Verdict) -> bool| children.iter().copied().find(|verdict| test(verdict));
-            first(|verdict| matches!(verdict, Verdict::Works))
-                .or_else(|| first(|verdict| matches!(verdict, Verdict::Refused { .. })))
-                .cloned()
-                .unwrap_or(Verdict::Silent)
+    let leaves: Vec<_> = subjects
+        .iter()
+        .flat_map(|subject| subject.fields.iter().map(move |field| (subject, field)))
+        .filter(|(subject, field)| is_leaf(subject.fields, field))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let work = || -> anyhow::Result<Vec<((&str, &str), Verdict)>> {
+        let mut done = Vec::new();
+        while let Some((subject, field)) = leaves.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let verdict = subject.judge.field(&fixtures.settings(subject.fixture, field)?);
+            done.push(((subject.title.as_str(), field.path), verdict));
+        }
+        Ok(done)
+    };
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let found = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let of = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))
         };
-        let verdict = verdicts.get(field.path).cloned().unwrap_or_else(of_children);
-        Row { path: field.path.to_owned(), verdict, case: None, experimental: field.experimental }
+        threads.into_iter().map(of).collect::<Vec<_>>()
     });
-    Ok(rows.collect())
+    let mut verdicts = BTreeMap::new();
+    for part in found {
+        verdicts.extend(part?);
+    }
+    Ok(subjects.iter().map(|subject| subject.section(&verdicts)).collect())
+}
+
+impl Subject<'_> {
+    /// Its rows: objects and lists are as their first child that works, else as the first that is refused.
+    fn section(&self, verdicts: &BTreeMap<(&str, &str), Verdict>) -> Section {
+        let of_children = |parent: &str| {
+            let below = || {
+                let own = verdicts.iter().filter(|((title, _), _)| *title == self.title);
+                own.filter(|((_, path), _)| is_below(path, parent)).map(|(_, verdict)| verdict)
+            };
+            let works = below().find(|verdict| matches!(verdict, Verdict::Works));
+            let refused = || below().find(|verdict| matches!(verdict, Verdict::Refused { .. }));
+            works.or_else(refused).cloned().unwrap_or(Verdict::Silent)
+        };
+        let rows = self.fields.iter().map(|field| {
+            let own = verdicts.get(&(self.title.as_str(), field.path)).cloned();
+            let verdict = own.unwrap_or_else(|| of_children(field.path));
+            Row { path: field.path.to_owned(), verdict, case: None, experimental: field.experimental }
+        });
+        Section { title: self.title.clone(), rows: rows.collect() }
+    }
 }
 
 /// Whether a field is set by itself: it has no fields below it.

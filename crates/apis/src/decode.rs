@@ -367,8 +367,7 @@ impl<'d> Fields<'d> {
 
     /// As `unsupported`, unless the field says what holds anyway.
     pub(crate) fn unsupported_unless(&mut self, name: &str, default: &str, scope: Refused, why: &str) {
-        let says_default = |entry: &&Entry| entry.key == name && entry.value.as_text() == Some(default);
-        if self.left.iter().any(|entry| says_default(&entry)) {
+        if self.left.iter().any(|entry| entry.key == name && entry.value.as_text() == Some(default)) {
             self.ignore(name);
         }
         self.unsupported(name, scope, why);

@@ -121,8 +121,12 @@ fn words(path: &str) -> Vec<String> {
 }
 
 fn best(cases: &[Case], words: &[String]) -> Option<String> {
-    let score = |case: &Case| words.iter().filter(|word| case.words.contains(word.as_str())).count();
-    let mut found: Option<(&Case, usize)> = None;
+    // A case about a refusal shows a field only when no other does.
+    let score = |case: &Case| {
+        let spoken = words.iter().filter(|word| case.words.contains(word.as_str())).count();
+        (!case.title.contains("refus"), spoken)
+    };
+    let mut found: Option<(&Case, (bool, usize))> = None;
     for case in cases {
         let points = score(case);
         if found.is_none_or(|(_, most)| points > most) {

@@ -42,7 +42,7 @@ struct Rule {
     at: Vec<String>,
     /// Laid over the specification.
     spec: Value,
-    /// Laid over the parts of the path with these names.
+    /// Laid over the parts of the path with these names; `.` is the one that holds the field.
     beside: Vec<(String, Value)>,
     /// Values to set, each in turn.
     values: Vec<Value>,
@@ -58,6 +58,8 @@ struct Rule {
 pub(super) struct Settings {
     pub(super) path: String,
     pub(super) without: Value,
+    /// Without the field, and with an empty object around it, where there was none.
+    pub(super) bare: Option<Value>,
     pub(super) with: Vec<Value>,
     pub(super) chosen_by: Option<String>,
     pub(super) refused_by: Vec<String>,
@@ -144,12 +146,9 @@ impl Fixtures {
         for rule in self.common.iter().chain(&fixture.rules).filter(|rule| rule.is_for(field.path)) {
             lay_over(&mut without["spec"], &rule.spec);
             for (name, patch) in &rule.beside {
-                let depth = path.iter().rposition(|step| *step == Step::Field(name.clone()));
-                let depth = depth.with_context(|| format!("{} has no step {name}", field.path))?;
-                // Below a list or map, the part that is meant is its item.
-                let items =
-                    path[depth + 1..].iter().take_while(|step| !matches!(step, Step::Field(_))).count();
-                lay_over(place(&mut without, &path[..=depth + items], &key), patch);
+                let part =
+                    part_of(&path, name).with_context(|| format!("{} has no step {name}", field.path))?;
+                lay_over(place(&mut without, part, &key), patch);
             }
             if !rule.values.is_empty() {
                 values.clone_from(&rule.values);
@@ -162,12 +161,20 @@ impl Fixtures {
             values = samples(field);
         }
         let before = document::get(&without, &path).cloned();
+        let bare = bare(&without, &path, &key);
         let with = values.into_iter().filter(|value| Some(value) != before.as_ref()).map(|value| {
             let mut object = without.clone();
             *place(&mut object, &path, &key) = value;
             object
         });
-        Ok(Settings { path: field.path.to_owned(), with: with.collect(), without, chosen_by, refused_by })
+        Ok(Settings {
+            path: field.path.to_owned(),
+            with: with.collect(),
+            without,
+            bare,
+            chosen_by,
+            refused_by,
+        })
     }
 }
 
@@ -182,6 +189,29 @@ fn sibling(path: &str, name: &str) -> String {
         Some(at) if !part.is_empty() => format!("{}{part}.{field}", &path[..at]),
         _ => name.to_owned(),
     }
+}
+
+/// The part of a path with a name, or (`.`) the one that holds the field. Of a list or map, its item is meant.
+fn part_of<'p>(path: &'p [Step], name: &str) -> Option<&'p [Step]> {
+    let field = path.iter().rposition(|step| matches!(step, Step::Field(_)))?;
+    if name == "." {
+        return Some(&path[..field]);
+    }
+    let depth = path.iter().rposition(|step| matches!(step, Step::Field(known) if known == name))?;
+    let items = path[depth + 1..].iter().take_while(|step| !matches!(step, Step::Field(_))).count();
+    Some(&path[..=depth + items])
+}
+
+/// The object with an empty part where the field would be; `None` when the part is there.
+fn bare(object: &Value, path: &[Step], key: &str) -> Option<Value> {
+    let field = path.iter().rposition(|step| matches!(step, Step::Field(_)))?;
+    let part = &path[..field];
+    if document::get(object, part).is_some_and(|part| !part.is_null()) {
+        return None;
+    }
+    let mut object = object.clone();
+    *place(&mut object, part, key) = json!({});
+    Some(object)
 }
 
 /// Values to try when no rule gives any.
@@ -272,17 +302,18 @@ impl MetadataFixture {
     pub(super) fn settings(&self) -> Settings {
         let with = self.values.iter().map(|value| {
             let mut object = self.object.clone();
-            let kept = if self.place == "label" { "labels" } else { "annotations" };
-            let mut map = object["metadata"][kept].take();
-            map = if map.is_object() { map } else { json!({}) };
-            map[self.name.as_str()] = value.clone();
-            object["metadata"][kept] = map;
+            let kept = if self.place.ends_with("label") { "labels" } else { "annotations" };
+            let of_template = self.place.starts_with("template");
+            let path = if of_template { "spec.template.metadata" } else { "metadata" };
+            let map = place(&mut object, &steps(&format!("{path}.{kept}")), "");
+            lay_over(map, &json!({ self.name.as_str(): value }));
             object
         });
         Settings {
             path: "metadata".to_owned(),
             with: with.collect(),
             without: self.object.clone(),
+            bare: None,
             chosen_by: None,
             refused_by: Vec::new(),
         }

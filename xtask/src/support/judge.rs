@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use leno_apis::{AnyObject, Diagnostic, ObjectRef, Refused, Severity};
-use leno_compile::{MeshSettings, ObjectKey, ObjectStatus, World};
+use leno_apis::{AnyObject, Diagnostic, ObjectRef, Parsed, Refused, Severity};
+use leno_compile::{Change, Compiler, MeshSettings, ObjectKey, ObjectStatus, World};
 use leno_model::{Resource, ResourceKey};
 use serde_json::Value;
 
@@ -62,20 +62,27 @@ pub(super) struct Outcome {
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
-/// Compiles the objects of a world, of which the last is given as text.
-pub(super) type Compile = fn(&[Arc<AnyObject>], &Value) -> Outcome;
+/// Compiles a world with one more object, which is given as text.
+pub(super) type Compile = fn(&Compiler, &Value) -> Outcome;
 
 /// The real one.
-pub(super) fn compiler(world: &[Arc<AnyObject>], subject: &Value) -> Outcome {
-    let parsed = leno_apis::parse_json("fixture", subject);
-    compile_parsed(world, parsed)
+pub(super) fn compiler(world: &Compiler, subject: &Value) -> Outcome {
+    compile_parsed(world, leno_apis::parse_json("fixture", subject))
 }
 
-/// Compiles a world with objects that were parsed.
-pub(super) fn compile_parsed(world: &[Arc<AnyObject>], parsed: leno_apis::Parsed) -> Outcome {
-    let objects = world.iter().cloned().chain(parsed.objects);
-    let compiled = leno_compile::compile(&World::of(objects), &MeshSettings::default(), &[]);
+/// Compiles a world with objects that were parsed; incrementally, which equals compiling everything (a property of `compile`).
+pub(super) fn compile_parsed(world: &Compiler, parsed: Parsed) -> Outcome {
     let mut diagnostics = parsed.diagnostics;
+    let of_controllers = |object: &Arc<AnyObject>| matches!(**object, AnyObject::Deployment(_));
+    let compiled = if parsed.objects.iter().any(of_controllers) {
+        let objects: Vec<_> = world.world().iter().cloned().chain(parsed.objects).collect();
+        let objects = leno_analyze::embedded::materialise(&objects);
+        leno_compile::compile(&World::of(objects), &MeshSettings::default(), &[])
+    } else {
+        let mut world = world.clone();
+        world.update(&parsed.objects.into_iter().map(Change::put).collect::<Vec<_>>());
+        world.compiled().clone()
+    };
     diagnostics.extend(compiled.diagnostics);
     Outcome { resources: compiled.resources, statuses: compiled.statuses, diagnostics }
 }
@@ -109,7 +116,7 @@ fn without_places(value: Value) -> Value {
 
 /// A world in which fields are judged.
 pub(super) struct Judge {
-    world: Vec<Arc<AnyObject>>,
+    world: Compiler,
     compile: Compile,
     known: Mutex<BTreeMap<String, Arc<Outcome>>>,
 }
@@ -117,23 +124,23 @@ pub(super) struct Judge {
 impl Judge {
     /// A world of these objects.
     pub(super) fn new(world: &[Value], compile: Compile) -> anyhow::Result<Self> {
-        Self { world: Vec::new(), compile, known: Mutex::default() }.with_world(world)
+        let nothing = Compiler::new(World::default(), MeshSettings::default(), Vec::new());
+        Self { world: nothing, compile, known: Mutex::default() }.with_world(world)
     }
 
     /// The same world with more objects; one of a known name replaces it.
     pub(super) fn with_world(&self, more: &[Value]) -> anyhow::Result<Self> {
-        let mut world = self.world.clone();
+        let mut changes = Vec::new();
         for object in more {
             let parsed = leno_apis::parse_json("world", object);
-            let wrong = parsed.diagnostics.first();
-            anyhow::ensure!(
-                wrong.is_none(),
-                "the world is at fault: {}",
-                wrong.map_or_else(String::new, ToString::to_string)
-            );
+            if let Some(wrong) = parsed.diagnostics.first() {
+                anyhow::bail!("the world is at fault: {wrong}");
+            }
             anyhow::ensure!(!parsed.objects.is_empty(), "not an object of the world: {object}");
-            world.extend(parsed.objects);
+            changes.extend(parsed.objects.into_iter().map(Change::put));
         }
+        let mut world = self.world.clone();
+        world.update(&changes);
         Ok(Self { world, compile: self.compile, known: Mutex::default() })
     }
 
@@ -155,8 +162,12 @@ impl Judge {
             return Verdict::Unjudged("no value differs from the one that is there".to_owned());
         }
         let without = self.outcome(&settings.without);
-        let verdicts: Vec<_> =
-            settings.with.iter().map(|with| judge(settings, with, &without, &self.outcome(with))).collect();
+        let bare = settings.bare.as_ref().map(|bare| self.outcome(bare));
+        let verdicts: Vec<_> = settings
+            .with
+            .iter()
+            .map(|with| judge(settings, with, &without, bare.as_deref(), &self.outcome(with)))
+            .collect();
         let first = |test: fn(&Verdict) -> bool| verdicts.iter().find(|verdict| test(verdict)).cloned();
         first(|verdict| *verdict == Verdict::Works)
             .or_else(|| first(|verdict| matches!(verdict, Verdict::Refused { .. })))
@@ -165,7 +176,13 @@ impl Judge {
     }
 }
 
-fn judge(settings: &Settings, object: &Value, without: &Outcome, with: &Outcome) -> Verdict {
+fn judge(
+    settings: &Settings,
+    object: &Value,
+    without: &Outcome,
+    bare: Option<&Outcome>,
+    with: &Outcome,
+) -> Verdict {
     let about: Vec<_> =
         with.diagnostics.iter().filter(|found| is_about(object, found.object.as_ref())).collect();
     let is_refusal = |found: &Diagnostic| {
@@ -191,6 +208,16 @@ fn judge(settings: &Settings, object: &Value, without: &Outcome, with: &Outcome)
     });
     if let Some(found) = mistake {
         return Verdict::Unjudged(found.to_string());
+    }
+    // An empty part that holds the field may make a difference by itself, or be no valid part.
+    if let Some(bare) = bare {
+        let known = |found: &Diagnostic| without.diagnostics.contains(found);
+        if let Some(found) = bare.diagnostics.iter().find(|found| !known(found)) {
+            return Verdict::Unjudged(format!("what holds it needs something beside it: {found}"));
+        }
+        if bare.is_same(with) {
+            return Verdict::Silent;
+        }
     }
     if without.is_same(with) { Verdict::Silent } else { Verdict::Works }
 }

@@ -44,7 +44,7 @@ pub(super) fn markdown(sections: &[Section], metadata: &Section) -> String {
         for row in &section.rows {
             let mark = if row.experimental { "°" } else { "" };
             let (verdict, note) = match &row.verdict {
-                Verdict::Works => ("works", row.case.clone().unwrap_or_default()),
+                Verdict::Works => ("works", row.case.clone().unwrap_or_else(|| "no case yet".to_owned())),
                 Verdict::Refused { code, effect } => ("refused", format!("{code}, {effect}")),
                 Verdict::Silent => ("**silent**", String::new()),
                 Verdict::Unjudged(_) => ("**not judged**", String::new()),
