@@ -6,7 +6,10 @@
 use std::{sync::Arc, time::Duration, time::SystemTime};
 
 use crate::{
+    access_log::AccessLog,
+    flight::{DenialRecord, FlightRecorder},
     metrics::{Counter, DEFAULT_BUCKETS, Directory, Gauge, Registry, Shard, names},
+    otlp::Spans,
     record::{ConnectionRecord, RequestRecord},
 };
 
@@ -21,6 +24,12 @@ pub struct TelemetryConfig {
     pub series_idle_after: Duration,
     /// Bounds of Istio's histograms (annotation `sidecar.istio.io/statsHistogramBuckets`).
     pub histogram_buckets: Vec<f64>,
+    /// The access log; its writer is spawned by the caller.
+    pub access_log: Option<AccessLog>,
+    /// The spans' queue; its exporter is spawned by the caller.
+    pub spans: Option<Spans>,
+    /// Most refusals kept for `leno why`.
+    pub denials_kept: usize,
 }
 
 impl Default for TelemetryConfig {
@@ -30,6 +39,9 @@ impl Default for TelemetryConfig {
             series_budget: 4_000,
             series_idle_after: Duration::from_secs(3_600),
             histogram_buckets: DEFAULT_BUCKETS.to_vec(),
+            access_log: None,
+            spans: None,
+            denials_kept: 1_000,
         }
     }
 }
@@ -40,19 +52,42 @@ pub struct Telemetry {
     directory: Directory,
     registry: Registry,
     series: Gauge,
+    access_log: Option<AccessLog>,
+    spans: Option<Spans>,
+    flight: FlightRecorder,
 }
 
 impl Telemetry {
     /// A new proxy's telemetry.
     pub fn new(config: TelemetryConfig) -> Arc<Self> {
-        let TelemetryConfig { build, series_budget, series_idle_after, histogram_buckets } = config;
+        let TelemetryConfig {
+            build,
+            series_budget,
+            series_idle_after,
+            histogram_buckets,
+            access_log,
+            spans,
+            denials_kept,
+        } = config;
         let registry = Registry::default();
         registry.gauge(&names::BUILD, ["proxy", &build]).set(1.0);
+        if let Some(log) = &access_log {
+            registry.adopt_counter(&names::ACCESS_LOG_DROPPED, [], log.dropped());
+        }
+        if let Some(counters) = spans.as_ref().map(Spans::counters) {
+            registry.adopt_counter(&names::SPANS_EXPORTED, [], &counters.exported);
+            registry.adopt_counter(&names::SPANS_DROPPED, ["queue"], &counters.dropped_queue);
+            registry.adopt_counter(&names::SPANS_DROPPED, ["collector"], &counters.dropped_collector);
+            registry.adopt_counter(&names::SPANS_DROPPED, ["refused"], &counters.dropped_refused);
+        }
         let overflowed: Counter = registry.counter(&names::SERIES_OVERFLOW, []);
         Arc::new(Self {
             directory: Directory::new(series_budget, series_idle_after, &histogram_buckets, overflowed),
             series: registry.gauge(&names::SERIES, []),
             registry,
+            access_log,
+            spans,
+            flight: FlightRecorder::new(denials_kept),
         })
     }
 
@@ -68,7 +103,19 @@ impl Telemetry {
 
     /// Whether records should carry their details: somebody logs or traces.
     pub fn wants_details(&self) -> bool {
-        false
+        self.access_log.is_some() || self.spans.is_some()
+    }
+
+    /// Keeps a refusal for `leno why`, and counts it.
+    pub fn denial(&self, denial: DenialRecord, reason: &str) {
+        let policy = denial.policy.as_deref().unwrap_or("none");
+        self.registry.counter(&names::DENIALS, [policy, reason]).add(1);
+        self.flight.record(denial);
+    }
+
+    /// The last refusals.
+    pub fn flight(&self) -> &FlightRecorder {
+        &self.flight
     }
 
     /// Everything, as Prometheus reads it.
@@ -91,10 +138,25 @@ impl Telemetry {
     }
 
     pub(crate) fn pass_on_request(&self, record: RequestRecord) {
-        drop(record);
+        let is_sampled = record.trace.is_some_and(|trace| trace.sampled);
+        let spans = self.spans.as_ref().filter(|_| is_sampled);
+        match (&self.access_log, spans) {
+            (None, None) => {}
+            (log, spans) => {
+                let record = Arc::new(record);
+                if let Some(spans) = spans {
+                    spans.offer(Arc::clone(&record));
+                }
+                if let Some(log) = log {
+                    log.request(record);
+                }
+            }
+        }
     }
 
     pub(crate) fn pass_on_connection(&self, record: ConnectionRecord) {
-        drop(record);
+        if let Some(log) = &self.access_log {
+            log.connection(record);
+        }
     }
 }

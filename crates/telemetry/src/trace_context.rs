@@ -235,3 +235,6 @@ impl fmt::Debug for SpanId {
         hex(&self.0, f)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,5 @@
+//! Tests of the module above.
+
 use leno_compile::MeshSettings;
 
 use super::{read, run_file};

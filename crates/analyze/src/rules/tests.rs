@@ -1,3 +1,5 @@
+//! Tests of the module above.
+
 use leno_compile::{MeshSettings, World, compile};
 
 use crate::{analyze, codes, embedded::materialise};

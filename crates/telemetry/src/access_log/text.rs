@@ -16,7 +16,14 @@ pub(crate) fn line(facts: &Facts<'_>) -> String {
 }
 
 fn write_line(out: &mut String, facts: &Facts<'_>) -> fmt::Result {
-    write!(out, "[{}] \"{} {} {}\"", facts.start_time, text(facts.method), text(facts.path), text(facts.protocol))?;
+    write!(
+        out,
+        "[{}] \"{} {} {}\"",
+        facts.start_time,
+        text(facts.method),
+        text(facts.path),
+        text(facts.protocol)
+    )?;
     write!(
         out,
         " {} {} {} {}",
@@ -56,7 +63,10 @@ struct OrDash<T>(Option<T>);
 
 impl<T: Display> Display for OrDash<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_ref().map_or_else(|| f.write_str("-"), |value| value.fmt(f))
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str("-"),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
 };
@@ -22,12 +22,16 @@ use crate::{
     telemetry::Telemetry,
 };
 
+/// Most peers a shard remembers; beyond, it forgets all.
+const MOST_PEERS: usize = 4_096;
+
 /// One core's recorder of requests and connections. Made by [`Telemetry::shard`].
 pub struct Shard {
     telemetry: Arc<Telemetry>,
     number: u64,
     overhead: Arc<OverheadCells>,
     known: RefCell<Known>,
+    peers: RefCell<HashSet<Arc<PeerMeta>>>,
 }
 
 /// Label sets this shard met, by what they were made of.
@@ -60,12 +64,26 @@ struct Held<C> {
 impl Shard {
     pub(crate) fn new(telemetry: Arc<Telemetry>) -> Self {
         let (number, overhead) = telemetry.directory().join();
-        Self { telemetry, number, overhead, known: RefCell::default() }
+        Self { telemetry, number, overhead, known: RefCell::default(), peers: RefCell::default() }
     }
 
     /// The telemetry this is a shard of.
     pub fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
+    }
+
+    /// The shared form of a peer. Records of one peer should share it, for label sets are remembered by its address.
+    pub fn intern(&self, peer: PeerMeta) -> Arc<PeerMeta> {
+        let mut peers = self.peers.borrow_mut();
+        if let Some(known) = peers.get(&peer) {
+            return Arc::clone(known);
+        }
+        if peers.len() >= MOST_PEERS {
+            peers.clear();
+        }
+        let peer = Arc::new(peer);
+        peers.insert(Arc::clone(&peer));
+        peer
     }
 
     /// Records a finished request: metrics now, log line and span (if wanted) elsewhere.
