@@ -1,0 +1,218 @@
+//! Whole meshes in this process: real control planes, proxies and stand-ins from a manifest.
+
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
+
+use leno_lab::mesh::{ClusterPlan, Mesh, MeshPlan, MeshRecord, api};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+const SHOP: &str = include_str!("shop.yaml");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const DENY_WEB: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-web, namespace: shop}
+spec:
+  selector: {matchLabels: {app: cart}}
+  action: DENY
+  rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/web]}}]}]
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_walks_from_the_gateway_through_the_mesh() {
+    let yard = Yard::new();
+    let mesh = yard.start(&["local"]).await;
+    let answer = front_page(&mesh, "local").await.unwrap();
+    assert_eq!(answer["service_account"], "web");
+    let call = &answer["calls"][0];
+    assert_eq!(call["status"], "200", "{answer}");
+    assert!(call["workload"].as_str().unwrap().starts_with("cart-"), "{answer}");
+    let seen = answer["headers"]["x-forwarded-client-cert"].as_str().unwrap_or_default();
+    assert!(
+        seen.contains("spiffe://cluster.local/ns/shop/sa/edge-istio"),
+        "the gateway's identity: {answer}"
+    );
+    mesh.stop().await;
+    yard.is_empty();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_file_is_in_force_and_a_broken_one_is_refused_with_its_line() {
+    let yard = Yard::new();
+    let mesh = yard.start(&["local"]).await;
+    assert_eq!(cart_status(&mesh).await, "200");
+
+    fs::write(yard.manifests().join("deny.yaml"), DENY_WEB).unwrap();
+    eventually("the policy denies", async || cart_status(&mesh).await == "403").await;
+
+    let shop = yard.manifests().join("shop.yaml");
+    fs::write(&shop, SHOP.replace("replicas: 2", "replicas: many")).unwrap();
+    let line = SHOP.lines().position(|line| line.contains("replicas: 2")).unwrap() + 1;
+    let control = mesh.record().clusters[0].api;
+    eventually("the refusal is shown", async || {
+        let status = api::get_json(control, "/v1/status").await.unwrap();
+        status["kept"][0]["because"][0]["at"]["line"] == line
+    })
+    .await;
+    assert_eq!(cart_status(&mesh).await, "403", "the last good form stays in force");
+    fs::write(&shop, SHOP).unwrap();
+
+    fs::remove_file(yard.manifests().join("deny.yaml")).unwrap();
+    eventually("the policy is gone", async || cart_status(&mesh).await == "200").await;
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scaled_deployment_starts_and_drains_replicas_without_a_failed_request() {
+    let yard = Yard::new();
+    let mesh = yard.start(&["local"]).await;
+    let carts =
+        |record: &MeshRecord| record.clusters[0].workloads.iter().filter(|it| it.owner == "cart").count();
+    for replicas in [3, 1] {
+        let text = SHOP.replace("replicas: 2", &format!("replicas: {replicas}"));
+        fs::write(yard.manifests().join("shop.yaml"), text).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let scaled = |record: &MeshRecord| {
+            carts(record) == replicas
+                && record.clusters[0].workloads.iter().all(|it| it.ready && !it.terminating)
+        };
+        while !scaled(&mesh.record()) {
+            assert!(
+                Instant::now() < deadline,
+                "not {replicas} replicas: {:?}",
+                mesh.record().clusters[0].workloads
+            );
+            assert_eq!(cart_status(&mesh).await, "200");
+        }
+    }
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_cluster_is_taken_over_by_another_network_and_comes_back() {
+    let yard = Yard::new();
+    let mesh = yard.start(&["west", "east"]).await;
+    eventually("the clusters know of each other", async || four_carts(&mesh).await).await;
+    // The front page of west is asked; its carts go, and east's, behind a gateway, take over.
+    assert_eq!(mesh.stop_workload("west", "shop/cart").await.unwrap(), 2);
+    eventually("west's carts are gone", async || {
+        mesh.record().clusters[0].workloads.iter().all(|it| it.owner != "cart")
+    })
+    .await;
+    for _ in 0..20 {
+        let answer = front_page(&mesh, "west").await.unwrap();
+        assert_eq!(answer["calls"][0]["status"], "200", "{answer}");
+    }
+    mesh.start_workload("west", "shop/cart").await.unwrap();
+    mesh.ready(PATIENCE).await.unwrap();
+    eventually("every proxy of west knows its carts", async || four_carts(&mesh).await).await;
+
+    mesh.kill_cluster("east").await.unwrap();
+    let answer = front_page(&mesh, "west").await.unwrap();
+    assert_eq!(answer["calls"][0]["status"], "200", "{answer}");
+    mesh.restore_cluster("east").await.unwrap();
+    mesh.ready(PATIENCE).await.unwrap();
+    eventually("east serves again", async || {
+        front_page(&mesh, "east").await.is_some_and(|answer| answer["calls"][0]["status"] == "200")
+    })
+    .await;
+    mesh.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_control_plane_a_mesh_serves_and_afterwards_it_changes_again() {
+    let yard = Yard::new();
+    let mesh = yard.start(&["local"]).await;
+    assert_eq!(cart_status(&mesh).await, "200");
+    mesh.kill_control("local").await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(cart_status(&mesh).await, "200");
+    }
+    fs::write(yard.manifests().join("deny.yaml"), DENY_WEB).unwrap();
+    mesh.restore_control("local").await.unwrap();
+    eventually("the policy denies", async || cart_status(&mesh).await == "403").await;
+    mesh.stop().await;
+}
+
+/// Whether every proxy of the first cluster knows two carts of each of two clusters.
+async fn four_carts(mesh: &Mesh) -> bool {
+    let control = mesh.record().clusters[0].api;
+    let services = api::get_json(control, "/v1/services").await.unwrap();
+    let all = services["services"].as_array().unwrap().iter();
+    let known = all.clone().any(|it| it["name"] == "cart" && it["endpoints"]["ready"] == 4);
+    let rollout = api::get_json(control, "/v1/status").await.unwrap()["rollout"].take();
+    known && rollout["acknowledged"] == rollout["expected"]
+}
+
+struct Yard(tempfile::TempDir);
+
+impl Yard {
+    fn new() -> Self {
+        let yard = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(yard.manifests()).unwrap();
+        fs::write(yard.manifests().join("shop.yaml"), SHOP).unwrap();
+        yard
+    }
+
+    fn manifests(&self) -> std::path::PathBuf {
+        self.0.path().join("manifests")
+    }
+
+    fn runtime(&self) -> std::path::PathBuf {
+        self.0.path().join("runtime")
+    }
+
+    async fn start(&self, clusters: &[&str]) -> Mesh {
+        let cluster = |name: &&str| ClusterPlan {
+            region: (*name).to_owned(),
+            network: if clusters.len() > 1 { (*name).to_owned() } else { String::new() },
+            ..ClusterPlan::new(name, vec![self.manifests()])
+        };
+        let plan = MeshPlan {
+            record: Some(self.runtime().join("mesh.json")),
+            drain: Duration::from_secs(3),
+            ..MeshPlan::new(clusters.iter().map(cluster).collect())
+        };
+        let mesh = Mesh::start(plan).await.unwrap();
+        mesh.ready(PATIENCE).await.unwrap();
+        eventually("the gateways serve", async || {
+            let clusters = mesh.record().clusters;
+            clusters.iter().all(|it| edge_of(it).is_some())
+        })
+        .await;
+        mesh
+    }
+
+    /// Nothing is left on disk of a mesh that was stopped.
+    fn is_empty(&self) {
+        let left: Vec<_> = fs::read_dir(self.runtime()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert!(!Path::new(&self.runtime().join("mesh.json")).exists());
+    }
+}
+
+fn edge_of(cluster: &leno_lab::mesh::ClusterRecord) -> Option<SocketAddr> {
+    let gateway = cluster.gateways.iter().find(|it| it.ready && it.object == "Gateway shop/edge")?;
+    gateway.listeners.first().map(|listener| listener.address)
+}
+
+/// The front page by way of a cluster's gateway; `None` when it is not to be had.
+async fn front_page(mesh: &Mesh, cluster: &str) -> Option<Value> {
+    let record = mesh.record();
+    let cluster = record.clusters.iter().find(|it| it.name == cluster)?;
+    api::get_json(edge_of(cluster)?, "/").await.ok()
+}
+
+async fn cart_status(mesh: &Mesh) -> String {
+    let answer = front_page(mesh, "local").await.expect("the front page answers");
+    answer["calls"][0]["status"].as_str().unwrap_or_default().to_owned()
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
