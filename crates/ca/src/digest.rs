@@ -7,11 +7,14 @@ use aws_lc_rs::digest;
 /// The SHA-256 of a token in lower-case hexadecimal.
 #[must_use]
 pub fn token_digest(token: &[u8]) -> String {
-    digest::digest(&digest::SHA256, token).as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    digest::digest(&digest::SHA256, token).as_ref().iter().fold(
+        String::with_capacity(64),
+        |mut text, byte| {
+            // Writing to a String does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        },
+    )
 }
 
 #[cfg(test)]

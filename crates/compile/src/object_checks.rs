@@ -4,7 +4,11 @@
 
 use leno_apis::{
     AnyObject, Diagnostic, Kind, Object, Refused, Rule, Source,
-    gateway::{BackendRef, ParentRef, http_filters::{Filter, FilterAction}, http_route::HttpBackend},
+    gateway::{
+        BackendRef, ParentRef,
+        http_filters::{Filter, FilterAction},
+        http_route::HttpBackend,
+    },
     istio::{PeerAuthentication, ServiceEntry, VirtualService, service_entry::Resolution},
 };
 
