@@ -6,6 +6,7 @@
 mod analyze;
 mod cases;
 mod color;
+mod demo;
 mod explain;
 mod failure;
 mod get;
@@ -58,6 +59,7 @@ enum Output {
 #[derive(Subcommand)]
 enum Command {
     Up(up::Arguments),
+    Demo(demo::Arguments),
     Run(run::Arguments),
     Analyze(analyze::Arguments),
     Explain(explain::Arguments),
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         .init();
     let result = match command {
         Command::Up(arguments) => up::up(arguments, output),
+        Command::Demo(arguments) => demo::demo(arguments, output),
         Command::Run(arguments) => run::run(&arguments),
         Command::Analyze(arguments) => analyze::analyze(&arguments, output),
         Command::Explain(arguments) => explain::explain(&arguments, output),

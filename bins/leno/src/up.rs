@@ -150,7 +150,7 @@ fn say_gateways(record: &MeshRecord, said: &mut BTreeSet<String>, output: Output
 }
 
 /// Each proxy has some sockets; hundreds of them need more than shells allow by default.
-fn more_files() {
+pub(crate) fn more_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -41,6 +41,9 @@ pub struct PhaseStats {
     pub by_label: BTreeMap<String, u64>,
     /// The first failures.
     pub failures: Vec<Failure>,
+    /// The latencies themselves, in microseconds, to be added to those of other loads.
+    #[serde(skip)]
+    pub latencies: Option<Histogram<u64>>,
 }
 
 /// A request that failed.
@@ -165,6 +168,7 @@ impl Tally {
             p90_ms: ms(self.latencies.value_at_quantile(0.9)),
             p99_ms: ms(self.latencies.value_at_quantile(0.99)),
             max_ms: ms(self.latencies.max()),
+            latencies: Some(self.latencies.clone()),
             ..self.stats.clone()
         }
     }
