@@ -1,5 +1,7 @@
 //! A real control plane, real proxies, real sockets: what they promise together.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 mod rig;
 
 use std::io::{Read, Write};

@@ -1,5 +1,7 @@
 //! A control plane and some proxies in one process, with small applications behind them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 use std::{
     collections::BTreeMap,
     convert::Infallible,

@@ -121,7 +121,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-fn present<'a, T: AsRef<str> + ?Sized>(text: &'a T) -> Option<&'a str> {
+fn present<T: AsRef<str> + ?Sized>(text: &T) -> Option<&str> {
     Some(text.as_ref()).filter(|text| !text.is_empty())
 }
 

@@ -320,7 +320,7 @@ fn counters<C>(
 fn messages(family: &Family<HttpCells>, name: names::Name, cell: fn(&HttpCells) -> &Cell, out: &mut String) {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for (set, entry) in family.iter().filter(|(set, _)| set.all.contains(",request_protocol=\"grpc\"")) {
-        *sums.entry(&set.all[..set.without_security]).or_default() += sum(entry, &cell);
+        *sums.entry(&set.all[..set.without_security]).or_default() += sum(entry, cell);
     }
     if !sums.is_empty() {
         text::head(out, name.name, "counter", name.help);
