@@ -20,8 +20,12 @@ $(VENV)/.stamp: tools/requirements.txt tools/debian.txt tools/install
 	@tools/install $(VENV)
 	@touch $@
 
+.PHONY: compiler
+compiler:
+	@command -v cc >/dev/null || tools/install-packages build-essential
+
 .PHONY: demo
-demo: ## A mesh of 3 clusters and 200 services on this machine, with load, failures and a verdict (ARGS='--for 60s -o json')
+demo: compiler ## A mesh of 3 clusters and 200 services on this machine, with load, failures and a verdict (ARGS='--for 60s -o json')
 	@tools/say "building leno (quick profile)"
 	@cargo build --quiet --profile quick -p leno
 	@$(TARGET_DIR)/quick/leno demo $(ARGS)
