@@ -88,9 +88,12 @@ fn is_called(item: &Value, name: &str) -> bool {
         || text(&item["workload"]) == name
 }
 
+/// The cells of an item, without its cluster.
+type Cells = fn(&Value) -> Vec<String>;
+
 fn show(what: What, rows: &[(String, Value)]) {
     let full = |item: &Value| format!("{}/{}", text(&item["namespace"]), text(&item["name"]));
-    let (headings, cells): (&[&str], fn(&Value) -> Vec<String>) = match what {
+    let (headings, cells): (&[&str], Cells) = match what {
         What::Workloads => (&["CLUSTER", "WORKLOAD", "ADDRESS", "APPLICATION", "STATE"], |item| {
             let state = match (item["terminating"].as_bool(), item["ready"].as_bool()) {
                 (Some(true), _) => "going",

@@ -1,5 +1,7 @@
 //! `leno up` as users run it, with every control plane and proxy a process of its own.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap")]
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -16,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn a_mesh_of_processes_serves_explains_itself_and_leaves_nothing() {
     let mesh = Up::start(&["--processes"]);
     let edge = mesh.edge();
-    assert!(get(&edge, "/").contains("\"service\":\"web\""));
+    let answer = get(&edge, "/");
+    assert!(answer.contains("\"service\":\"web\""), "{answer}");
 
     let status = mesh.leno(&["status", "-o", "json"]);
     assert!(status.status.success(), "{status:?}");

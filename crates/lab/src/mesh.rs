@@ -24,6 +24,7 @@ mod names;
 mod overlay;
 mod plan;
 mod proxies;
+mod readiness;
 pub mod record;
 mod recorder;
 mod replica;
@@ -36,10 +37,7 @@ mod trust;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::{Instant, timeout_at},
-};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use adoption::{Adopted, AdoptedService, Adoption};
@@ -123,26 +121,12 @@ impl Mesh {
         Box::pin(start::start(plan)).await
     }
 
-    /// Waits until every workload and gateway is ready.
+    /// Waits until every workload and gateway is ready, and every proxy has heard so.
     ///
     /// # Errors
     /// When that takes longer than `within`.
     pub async fn ready(&self, within: Duration) -> Result<(), NotReady> {
-        let deadline = Instant::now() + within;
-        let mut record = self.record.clone();
-        let waited = timeout_at(deadline, record.wait_for(all_ready)).await;
-        if waited.is_ok_and(|record| record.is_ok()) {
-            return Ok(());
-        }
-        let record = self.record.borrow();
-        let workloads = || record.clusters.iter().flat_map(|cluster| &cluster.workloads);
-        let missing = workloads().filter(|workload| !workload.ready).map(|workload| workload.id.to_string());
-        Err(NotReady {
-            ready: workloads().filter(|workload| workload.ready).count(),
-            all: workloads().count(),
-            within,
-            missing: missing.take(5).collect(),
-        })
+        Box::pin(readiness::wait(self.record.clone(), within)).await
     }
 
     /// What runs at present.
@@ -255,14 +239,6 @@ impl Mesh {
             let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
         }
     }
-}
-
-/// Whether everything that is known is ready. A mesh without workloads is ready.
-fn all_ready(record: &MeshRecord) -> bool {
-    record.clusters.iter().all(|cluster| {
-        cluster.workloads.iter().all(|workload| workload.ready || workload.terminating)
-            && cluster.gateways.iter().all(|gateway| gateway.ready)
-    })
 }
 
 /// Reads what a running mesh says of itself.

@@ -36,7 +36,7 @@ pub(super) enum ProxyProblem {
 /// A proxy that runs.
 pub(super) enum RunningProxy {
     Here(Proxy),
-    Apart { child: Child, admin: SocketAddr, drain: Duration },
+    Apart { child: Box<Child>, admin: SocketAddr, drain: Duration },
 }
 
 /// Starts a proxy; `folder` is its own.
@@ -57,7 +57,7 @@ pub(super) async fn start(
     let arguments = ["--bootstrap".as_ref(), file.as_os_str(), "--token-fd".as_ref(), "0".as_ref()];
     let log = folder.join("log");
     let child = Child::start(&binaries.proxy, &arguments, &log, &token).await.map_err(ProxyProblem::Spawn)?;
-    Ok(RunningProxy::Apart { child, admin, drain })
+    Ok(RunningProxy::Apart { child: Box::new(child), admin, drain })
 }
 
 impl RunningProxy {
