@@ -4,3 +4,4 @@
 
 mod codegen;
 mod mesh;
+mod real_manifests;
