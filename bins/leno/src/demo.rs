@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// Threads that carry the traffic of all proxies
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     workers: usize,
+    /// Lifetime of certificates, which are renewed at about half of it
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    certificate_ttl: Duration,
     /// Go through these phases only
     #[arg(long, value_name = "PHASE", value_enum)]
     only: Vec<Phase>,
@@ -75,13 +78,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Runs it to its end.
 pub(crate) fn demo(arguments: Arguments, output: Output) -> Result<(), Failure> {
     more_files();
-    let Arguments { for_, services, clusters, rate, workers, only, broken } = arguments;
+    let Arguments { for_, services, clusters, rate, workers, certificate_ttl, only, broken } = arguments;
     let options = DemoOptions {
         for_,
         services: services as usize,
         clusters: clusters as usize,
         rate: rate.into(),
         workers,
+        certificate_ttl,
         only: only.into_iter().map(phase).collect(),
         broken: broken.map(|broken| match broken {
             Break::Canary => Broken::Canary,

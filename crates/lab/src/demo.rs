@@ -35,8 +35,6 @@ use traffic::Traffic;
 const READY: Duration = Duration::from_secs(120);
 /// Time for a proxy that is told to go, at the end.
 const DRAIN: Duration = Duration::from_secs(2);
-/// Lifetime of certificates: short, so that they are renewed under load.
-const CERTIFICATE_TTL: Duration = Duration::from_secs(30);
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -51,6 +49,8 @@ pub struct DemoOptions {
     pub rate: f64,
     /// Threads that carry the proxies' traffic.
     pub workers: usize,
+    /// Lifetime of certificates: short, so that they are renewed under load.
+    pub certificate_ttl: Duration,
     /// Phases to go through; empty: all.
     pub only: Vec<Phase>,
     /// A phase that is broken on purpose, to see that the demo says so.
@@ -183,6 +183,7 @@ impl Default for DemoOptions {
             clusters: 3,
             rate: 300.0,
             workers: 1,
+            certificate_ttl: Duration::from_secs(30),
             only: Vec::new(),
             broken: None,
             record: None,
@@ -220,7 +221,7 @@ pub async fn run(options: DemoOptions, say: Say) -> Result<DemoReport, DemoError
         folder.path().display()
     )));
     let plan = MeshPlan {
-        certificate_ttl: CERTIFICATE_TTL,
+        certificate_ttl: options.certificate_ttl,
         drain: DRAIN,
         workers: options.workers,
         record: options.record.clone(),
@@ -241,6 +242,7 @@ async fn with_mesh(
     say: &Say,
 ) -> Result<DemoReport, DemoError> {
     stage::until_ready(mesh, READY, say).await?;
+    stage::until_gateway(mesh, READY).await.ok_or(DemoError::Scenario("the gateway"))?;
     let up = started.elapsed();
     let workloads = measure::workloads(mesh).len();
     let gateways = mesh.record().clusters.iter().map(|cluster| cluster.gateways.len()).sum::<usize>();
@@ -276,7 +278,7 @@ async fn run_phases(stage: &Stage<'_>, time: Duration, report: &mut DemoReport) 
             }
             Phase::Canary => Box::pin(phases::canary(stage, time)).await?,
             Phase::Policy => Box::pin(phases::policy(stage, time)).await?,
-            Phase::Certificates => Box::pin(phases::certificates(stage, time, CERTIFICATE_TTL)).await,
+            Phase::Certificates => Box::pin(phases::certificates(stage, time, report.proxies)).await,
             Phase::Region => Box::pin(phases::region(stage, time)).await?,
             Phase::ControlPlane => Box::pin(phases::control_plane(stage, time)).await?,
         };

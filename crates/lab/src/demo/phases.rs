@@ -141,8 +141,9 @@ pub(super) async fn policy(stage: &Stage<'_>, time: Duration) -> Result<Outcome,
 }
 
 /// Certificates of short life are renewed.
-pub(super) async fn certificates(stage: &Stage<'_>, time: Duration, ttl: Duration) -> Outcome {
+pub(super) async fn certificates(stage: &Stage<'_>, time: Duration, proxies: usize) -> Outcome {
     let mut judgement = Judgement::default();
+    let ttl = stage.options.certificate_ttl;
     let before = measure::certificates_issued(stage.mesh).await;
     let since = Instant::now();
     stage.hold("certificates are renewed", time).await;
@@ -155,7 +156,13 @@ pub(super) async fn certificates(stage: &Stage<'_>, time: Duration, ttl: Duratio
     judgement.figure("renewed", renewed);
     judgement.figure("lifetime_seconds", ttl.as_secs());
     judgement.require(renewed > 0, || "no certificate was renewed".to_owned());
-    let claim = "certificates are renewed under load, and no request notices";
+    // Half of a life, a fifth of that earlier at most; and once each, since all may fall into this time.
+    let lives = since.elapsed().as_secs_f64() / ttl.mul_f64(0.4).as_secs_f64().max(0.1);
+    let most = (proxies as f64 * (lives + 1.0)) as u64;
+    judgement.require(renewed <= most, || {
+        format!("{renewed} certificates were renewed, where {proxies} proxies need {most} at most")
+    });
+    let claim = "certificates are renewed under load, at half of their life, and no request notices";
     judgement.verdict("certificates", claim, &cut)
 }
 

@@ -158,7 +158,7 @@ kind: AuthorizationPolicy
 metadata: {{name: callers, namespace: {namespace}}}
 spec:
   action: ALLOW
-  rules: [{{from: [{{source: {{namespaces: [front, shop, billing, data]}}}}]}}]
+  rules: [{{from: [{{source: {{namespaces: [edge, front, shop, billing, data]}}}}]}}]
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -243,7 +243,7 @@ fn services(count: usize, clusters: usize) -> Vec<Service> {
 
 fn mesh() -> String {
     let mut text = String::from("# Mutual TLS everywhere.\n");
-    for namespace in NAMESPACES.iter().chain(&["leno-system"]) {
+    for namespace in NAMESPACES.iter().chain(&["edge", "leno-system"]) {
         let _ = write!(text, "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n");
     }
     text.push_str(
@@ -334,16 +334,16 @@ spec:
 const GATEWAY: &str = "# The way in.
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
-metadata: {name: public, namespace: front}
+metadata: {name: public, namespace: edge}
 spec:
   gatewayClassName: leno
-  listeners: [{name: http, port: 8080, protocol: HTTP}]
+  listeners: [{name: http, port: 8080, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: web, namespace: front}
 spec:
-  parentRefs: [{name: public}]
+  parentRefs: [{name: public, namespace: edge}]
   rules: [{backendRefs: [{name: web, port: 8080}]}]
 ";
 

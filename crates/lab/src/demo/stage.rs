@@ -224,3 +224,13 @@ pub(super) async fn until_ready(mesh: &Mesh, within: Duration, say: &Say) -> Res
         () = watching => Ok(()),
     }
 }
+
+/// Waits until a gateway serves. `None`: not in time.
+pub(super) async fn until_gateway(mesh: &Mesh, within: Duration) -> Option<()> {
+    let mut changes = mesh.changes();
+    let serves = changes.wait_for(|record| {
+        let mut gateways = record.clusters.iter().flat_map(|cluster| &cluster.gateways);
+        gateways.any(|gateway| gateway.ready && !gateway.listeners.is_empty())
+    });
+    timeout(within, serves).await.ok()?.ok().map(|_| ())
+}
