@@ -1,6 +1,7 @@
 //! The last good configuration and certificate on disk, so that a proxy restarts and serves without its control plane.
 //!
-//! The directory is memory-backed and belongs to the pod; files have mode 0600 and are replaced by rename. What is expired,
+//! The directory is memory-backed and belongs to the pod; files have mode 0600 and are replaced by rename, without waiting
+//! for a disk: what a crash of the machine loses is of no use after it. What is expired,
 //! of another version or damaged is not used: the proxy then starts as if new.
 
 use std::{
@@ -105,7 +106,6 @@ impl StateDir {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
         fs::rename(temporary, self.0.join(name))
     }
 }
