@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     workers: usize,
     /// Lifetime of certificates, which are renewed at about half of it
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "100s", value_parser = duration)]
     certificate_ttl: Duration,
     /// Go through these phases only
     #[arg(long, value_name = "PHASE", value_enum)]

@@ -183,7 +183,7 @@ impl Default for DemoOptions {
             clusters: 3,
             rate: 300.0,
             workers: 1,
-            certificate_ttl: Duration::from_secs(30),
+            certificate_ttl: Duration::from_secs(100),
             only: Vec::new(),
             broken: None,
             record: None,

@@ -1,5 +1,7 @@
 //! The demo, small: what it counts, and that it says so when a claim does not hold.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use leno_lab::demo::{Broken, DemoOptions, DemoReport, Phase, run};
