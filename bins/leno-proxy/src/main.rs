@@ -1,5 +1,9 @@
 //! The Leno proxy: sidecar and gateway.
 
+mod capture;
+mod pod;
+mod serve;
+
 use std::{
     fs,
     io::{self, Read as _},
@@ -8,9 +12,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::Parser;
-use leno_proxy::{Bootstrap, Proxy, ProxyOptions, Workers};
-use tokio::signal::unix::{SignalKind, signal};
+use clap::{Args, Parser, Subcommand};
+use leno_proxy::{Bootstrap, JoinToken};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -21,14 +24,28 @@ const LONGEST: u64 = 4 << 20;
 
 /// The Leno proxy: sidecar and gateway.
 ///
-/// SIGTERM and SIGINT drain it: it finishes what it has, at most for the bootstrap's `drain`; a second signal ends it at once.
+/// SIGTERM and SIGINT drain it: it finishes what it has, at most for the drain time; a second signal ends it at once.
 /// Logs go to standard error; LENO_LOG chooses them, as in `LENO_LOG=info,leno_proxy=debug`.
 #[derive(Parser)]
-#[command(name = "leno-proxy", version)]
+#[command(
+    name = "leno-proxy",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    embedded: Embedded,
+}
+
+/// The proxy of an embedded mesh (`leno up`), which is told everything in a file.
+#[derive(Args)]
+struct Embedded {
     /// What the proxy is told at its start, a JSON file
-    #[arg(long, value_name = "FILE")]
-    bootstrap: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    bootstrap: Option<PathBuf>,
     /// Descriptor from which the one-use join token is read to its end; not needed with a valid certificate on disk
     #[arg(long, value_name = "FD")]
     token_fd: Option<u32>,
@@ -37,16 +54,28 @@ struct Arguments {
     log_json: bool,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    /// Serve beside a pod's application; told everything by the pod's environment
+    Sidecar(pod::Arguments),
+    /// Serve a Gateway in a pod of its own; told everything by the pod's environment
+    Gateway(pod::Arguments),
+    /// Have the kernel redirect this network namespace's connections to the proxy
+    Capture(capture::Arguments),
+}
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("LENO_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if arguments.log_json {
-        logs.json().init();
-    } else {
-        logs.init();
-    }
-    match serve(&arguments) {
+    let Arguments { command, embedded } = Arguments::parse();
+    let done = match command {
+        None => from_file(&embedded),
+        Some(Command::Sidecar(arguments)) => pod::serve(&arguments, leno_proxy::bootstrap::Role::Sidecar),
+        Some(Command::Gateway(arguments)) => pod::serve(&arguments, leno_proxy::bootstrap::Role::Gateway),
+        Some(Command::Capture(arguments)) => {
+            log("info", false);
+            capture::run(&arguments)
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -55,38 +84,35 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(arguments: &Arguments) -> anyhow::Result<()> {
-    let path = &arguments.bootstrap;
+fn from_file(arguments: &Embedded) -> anyhow::Result<()> {
+    log("info", arguments.log_json);
+    let path = arguments.bootstrap.as_deref().context("--bootstrap is missing")?;
     let text = read(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let bootstrap: Bootstrap =
         serde_json::from_str(&text).with_context(|| format!("{} is no bootstrap", path.display()))?;
     let join_token = match arguments.token_fd {
-        None => None,
+        None => JoinToken::None,
         Some(descriptor) => {
             let token =
                 read(Path::new(&format!("/dev/fd/{descriptor}"))).context("the join token cannot be read")?;
-            Some(token.trim_end().to_owned()).filter(|token| !token.is_empty())
+            match token.trim_end() {
+                "" => JoinToken::None,
+                token => JoinToken::Once(token.to_owned()),
+            }
         }
     };
-    let workers = Workers::start(bootstrap.cores, "traffic").context("no thread can be started")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let workers = (0..workers.len()).map(|index| workers.get(index)).collect();
-        let proxy = Box::pin(Proxy::start(ProxyOptions { bootstrap, join_token, workers })).await?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("drains");
-        tokio::select! {
-            () = Box::pin(proxy.stop()) => {}
-            _ = terminate.recv() => tracing::warn!("was told twice, so it ends at once"),
-            _ = interrupt.recv() => tracing::warn!("was told twice, so it ends at once"),
-        }
-        anyhow::Ok(())
-    })
+    serve::serve(bootstrap, join_token)
+}
+
+/// Starts logging. `LENO_LOG` wins over `level`.
+fn log(level: &str, json: bool) {
+    let filter = EnvFilter::try_from_env("LENO_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if json {
+        logs.json().init();
+    } else {
+        logs.init();
+    }
 }
 
 fn read(path: &Path) -> io::Result<String> {

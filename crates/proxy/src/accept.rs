@@ -3,7 +3,7 @@
 //! Invariants: every step before the first request has a deadline; a connection that does not prove what its port demands is
 //! closed before a byte of it reaches the application.
 
-use std::{io, rc::Rc, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use leno_decide::{Admission, NoTrace, Outbound, admit_connection};
 use leno_identity::{HandshakeFailure, peer_identity};
@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    bootstrap::Capture,
+    capture::{PROBES, arrival::original_destination, verify},
     core::Core,
     detect,
     edge_tls::EdgeTls,
@@ -31,13 +33,27 @@ const ARRIVAL: Duration = Duration::from_secs(10);
 /// A connection of our application, which dialled an address.
 pub(crate) async fn outbound(core: Rc<Core>, mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let header = tokio::time::timeout(ARRIVAL, proxy_protocol::read(&mut stream)).await;
-    let Some(dialled) = header.map_err(|_| io::ErrorKind::TimedOut)?? else { return Ok(()) };
-    let dialled = dialled.destination;
+    let capture = core.shared.bootstrap.capture;
+    let dialled = match capture {
+        Capture::ProxyProtocol => {
+            let header = tokio::time::timeout(ARRIVAL, proxy_protocol::read(&mut stream)).await;
+            let Some(header) = header.map_err(|_| io::ErrorKind::TimedOut)?? else { return Ok(()) };
+            header.destination
+        }
+        Capture::Captured => original_destination(&stream)?,
+    };
+    if capture == Capture::Captured && PROBES.contains(&dialled) {
+        return verify::answer(&core.shared, &mut stream).await;
+    }
     let tables = core.shared.tables.load_full();
     let (protocol, seen) = match tables.outbound_by_address(dialled.ip(), dialled.port()) {
         Outbound::Known(known) => (known.port.protocol, core.was_http(dialled)),
         Outbound::Unknown if core.shared.bootstrap.allow_unknown => {
+            serve_tcp::past(&core, &mut stream, dialled).await;
+            return Ok(());
+        }
+        // In a pod the address is real: a headless service's pod has more ports than the service names.
+        Outbound::NoSuchPort(_) if capture == Capture::Captured && core.shared.bootstrap.allow_unknown => {
             serve_tcp::past(&core, &mut stream, dialled).await;
             return Ok(());
         }
@@ -199,9 +215,22 @@ fn service_meta(inbound: &leno_decide::Inbound, port: u16, host: &str) -> Arc<Se
     }
 }
 
-/// An outsider, at the application's own port.
-pub(crate) async fn plain(core: Rc<Core>, mut stream: TcpStream, port: u16) -> io::Result<()> {
+/// An outsider, at the proxy's own address.
+pub(crate) async fn plain(core: Rc<Core>, stream: TcpStream, port: u16) -> io::Result<()> {
+    let dialled = SocketAddr::new(stream.local_addr()?.ip(), port);
+    outsider(core, stream, dialled).await
+}
+
+/// An outsider that dialled the workload, at whatever port.
+pub(crate) async fn captured(core: Rc<Core>, stream: TcpStream) -> io::Result<()> {
+    let dialled = original_destination(&stream)?;
+    outsider(core, stream, dialled).await
+}
+
+/// Plaintext to a port of the application.
+async fn outsider(core: Rc<Core>, mut stream: TcpStream, dialled: SocketAddr) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let port = dialled.port();
     let tables = core.shared.tables.load_full();
     let Some(inbound) = tables.inbound() else { return Ok(()) };
     let rule = inbound.port(port);
@@ -214,7 +243,7 @@ pub(crate) async fn plain(core: Rc<Core>, mut stream: TcpStream, port: u16) -> i
         peer: None,
         source: PeerMeta::unknown(),
         remote: stream.peer_addr()?,
-        local: stream.local_addr()?.ip(),
+        local: dialled.ip(),
         port,
         service: service_meta(inbound, port, ""),
         sni: None,

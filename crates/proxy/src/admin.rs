@@ -1,10 +1,12 @@
-//! The proxy's own pages, on its own address: readiness, metrics, configuration, denials, drain.
+//! The proxy's own pages: readiness, metrics, the application's probes, configuration, denials, drain.
 //!
-//! Invariant: nothing here is on the path of traffic, and no page tells a private key. Ports are Istio's (CONTRACTS section 4).
+//! Invariant: nothing here is on the path of traffic, and no page tells a private key. Ports are Istio's (CONTRACTS section 4). In a
+//! pod configuration and drain are for the pod itself (loopback), the others for the kubelet and for Prometheus.
 
 use std::{
     convert::Infallible,
     io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -20,31 +22,28 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    bootstrap::{ADMIN_PORT, METRICS_PORT},
-    proxy::{drain, is_ready},
+    bootstrap::{ADMIN_PORT, Capture, HEALTH_PORT, METRICS_PORT, PROMETHEUS_PORT},
+    listen::{everywhere, listen},
+    proxy::drain,
+    readiness,
     shared::Shared,
 };
 
-/// Istio's port for a proxy's own metrics.
-const PROMETHEUS_PORT: u16 = 15090;
-/// Istio's port for probes.
-const HEALTH_PORT: u16 = 15021;
+/// Under this, `CONTAINER/livez`, `readyz` and `startupz`.
+const APP_HEALTH: &str = "/app-health/";
 
-/// A page takes no longer.
-const LIMIT: Duration = Duration::from_secs(30);
+/// A connection lasts no longer: longer than any probe should take.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Between two looks at series that nobody counts in.
 const EXPIRE: Duration = Duration::from_secs(60);
 
 /// Opens the ports and serves the pages until `stop`.
-pub(crate) async fn start(
-    shared: &Arc<Shared>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> io::Result<()> {
+pub(crate) fn start(shared: &Arc<Shared>, tasks: &TaskTracker, stop: &CancellationToken) -> io::Result<()> {
     for port in [ADMIN_PORT, METRICS_PORT, HEALTH_PORT, PROMETHEUS_PORT] {
-        let listener = TcpListener::bind(shared.bootstrap.own_socket(port)).await?;
-        tasks.spawn(serve(shared.clone(), listener, port == ADMIN_PORT, stop.clone()));
+        for (listener, pages) in open(shared, port)? {
+            tasks.spawn(serve(shared.clone(), listener, pages, stop.clone()));
+        }
     }
     let (shared, stop) = (shared.clone(), stop.clone());
     tasks.spawn(async move {
@@ -58,7 +57,44 @@ pub(crate) async fn start(
     Ok(())
 }
 
-async fn serve(shared: Arc<Shared>, listener: TcpListener, all: bool, stop: CancellationToken) {
+/// What a port shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pages {
+    /// Everything.
+    Admin,
+    /// Readiness, metrics, the application's probes.
+    Metrics,
+    /// Readiness and metrics.
+    Plain,
+}
+
+/// The sockets of one port. One family is enough.
+fn open(shared: &Shared, port: u16) -> io::Result<Vec<(TcpListener, Pages)>> {
+    let pages = match port {
+        ADMIN_PORT => Pages::Admin,
+        METRICS_PORT => Pages::Metrics,
+        _ => Pages::Plain,
+    };
+    let addresses = match (shared.bootstrap.capture, pages) {
+        (Capture::ProxyProtocol, _) => vec![shared.bootstrap.own_socket(port)],
+        (Capture::Captured, Pages::Admin) => vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)],
+        (Capture::Captured, Pages::Metrics | Pages::Plain) => everywhere(port).to_vec(),
+    };
+    let mut problem = None;
+    let mut opened = Vec::new();
+    for address in addresses {
+        match listen(address) {
+            Ok(listener) => opened.push((listener, pages)),
+            Err(error) => problem = Some(error),
+        }
+    }
+    match problem {
+        Some(error) if opened.is_empty() => Err(error),
+        _ => Ok(opened),
+    }
+}
+
+async fn serve(shared: Arc<Shared>, listener: TcpListener, pages: Pages, stop: CancellationToken) {
     loop {
         let stream = tokio::select! {
             () = stop.cancelled() => return,
@@ -70,14 +106,14 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener, all: bool, stop: Canc
                 }
             },
         };
-        tokio::spawn(connection(shared.clone(), stream, all, stop.clone()));
+        tokio::spawn(connection(shared.clone(), stream, pages, stop.clone()));
     }
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, all: bool, stop: CancellationToken) {
+async fn connection(shared: Arc<Shared>, stream: TcpStream, pages: Pages, stop: CancellationToken) {
     let service = service_fn(move |request: Request<Incoming>| {
         let shared = shared.clone();
-        async move { Ok::<_, Infallible>(page(&shared, &request, all)) }
+        async move { Ok::<_, Infallible>(page(&shared, &request, pages).await) }
     });
     let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
@@ -90,12 +126,16 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, all: bool, stop: Can
     }
 }
 
-fn page(shared: &Arc<Shared>, request: &Request<Incoming>, all: bool) -> Response<Full<Bytes>> {
+async fn page(shared: &Arc<Shared>, request: &Request<Incoming>, pages: Pages) -> Response<Full<Bytes>> {
     let path = request.uri().path();
+    let all = pages == Pages::Admin;
     match (request.method(), path) {
         (&Method::GET, "/ready" | "/healthz/ready") => ready(shared),
         (&Method::GET, "/stats/prometheus" | "/metrics") => metrics(shared),
         (&Method::GET, _) if all => read(shared, path),
+        (&Method::GET, _) if pages == Pages::Metrics && path.starts_with(APP_HEALTH) => {
+            app_health(shared, request).await
+        }
         (&Method::POST, "/drain" | "/drain_listeners") if all => {
             let shared = shared.clone();
             tokio::spawn(async move { drain(&shared).await });
@@ -118,14 +158,32 @@ fn read(shared: &Arc<Shared>, path: &str) -> Response<Full<Bytes>> {
     }
 }
 
+/// One of the application's probes: 200 when it is well, else 500 and why.
+async fn app_health(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let name = request.uri().path().strip_prefix(APP_HEALTH).unwrap_or_default();
+    let Some(probe) = shared.bootstrap.probes.get(name) else {
+        return text(StatusCode::NOT_FOUND, "no such probe\n".to_owned());
+    };
+    let agent = request.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    match probe.ask(shared.bootstrap.app_address, agent).await {
+        Ok(()) => text(StatusCode::OK, "ok\n".to_owned()),
+        Err(why) => {
+            tracing::debug!(probe = name, why, "the application is not well");
+            text(StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n"))
+        }
+    }
+}
+
+/// Its first line is a state, the others say what is missing.
 fn ready(shared: &Shared) -> Response<Full<Bytes>> {
     if shared.is_draining() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "DRAINING\n".to_owned());
     }
-    if is_ready(shared) {
+    let missing = readiness::missing(shared);
+    if missing.is_empty() {
         text(StatusCode::OK, "LIVE\n".to_owned())
     } else {
-        text(StatusCode::SERVICE_UNAVAILABLE, "PRE_INITIALIZING\n".to_owned())
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("PRE_INITIALIZING\n{}\n", missing.join("\n")))
     }
 }
 

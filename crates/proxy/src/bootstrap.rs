@@ -1,28 +1,38 @@
 //! What a proxy is told before it knows anything: who it is, where its control plane is, which addresses it may use.
 //!
-//! It is a JSON file (or standard input), because a supervisor writes it; everything else comes by discovery. The join
-//! token is not in it: it comes over a file descriptor, so that it is in no file and no argument list.
+//! In an embedded mesh it is a JSON file, because a supervisor writes it; in a pod it is made of the environment. Everything
+//! else comes by discovery. A token is not in it (see [`crate::JoinToken`]).
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    str::FromStr,
     sync::Arc,
 };
 
 use leno_model::{ClusterName, Millis, SpiffeId, TrustDomain, WorkloadId};
 use serde::{Deserialize, Serialize};
 
+use crate::app_health::Probe;
+
 /// The mesh's port on every workload (DESIGN: between two proxies).
 pub const MESH_PORT: u16 = 15008;
 /// Outbound capture.
 pub const OUTBOUND_PORT: u16 = 15001;
+/// Inbound capture: what the kernel redirects, whatever port was dialled.
+pub const INBOUND_PORT: u16 = 15006;
 /// Outbound requests in absolute form (`HTTP_PROXY`), for programs under `leno run`.
 pub const HTTP_PROXY_PORT: u16 = 15002;
 /// Administration, on the proxy's own address.
 pub const ADMIN_PORT: u16 = 15000;
-/// Health and merged metrics.
+/// Metrics, and the application's probes.
 pub const METRICS_PORT: u16 = 15020;
+/// The proxy's own readiness.
+pub const HEALTH_PORT: u16 = 15021;
+/// The proxy's own metrics, under Istio's port for them.
+pub const PROMETHEUS_PORT: u16 = 15090;
 
 /// What a proxy is told at its start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,19 +48,22 @@ pub struct Bootstrap {
     pub cluster: ClusterName,
     /// The mesh's trust domain.
     pub trust_domain: TrustDomain,
-    /// Control plane addresses, tried in turn.
-    pub control: Vec<SocketAddr>,
+    /// Control planes, tried in turn.
+    pub control: Vec<ControlAddress>,
     /// The identity that a control plane must prove.
     pub control_identity: SpiffeId,
-    /// PEM roots to start with; later ones come by discovery.
-    pub roots: String,
+    /// Roots to start with; later ones come with certificates.
+    pub roots: Roots,
     /// Lifetime to ask for its certificates.
     #[serde(default = "default_certificate_ttl")]
     pub certificate_ttl: Millis,
     /// Where snapshot, key and chain are kept across restarts (memory-backed, mode 0700). `None`: nowhere.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,
-    /// The address that this proxy owns: peers dial it at [`MESH_PORT`], its application at [`OUTBOUND_PORT`].
+    /// How connections come to it.
+    #[serde(default)]
+    pub capture: Capture,
+    /// The address that this proxy owns, where peers dial [`MESH_PORT`]: its own, or the pod's.
     pub address: IpAddr,
     /// Where the application answers, by its declared port. Ports not named are on `app_address`.
     #[serde(default)]
@@ -75,6 +88,50 @@ pub struct Bootstrap {
     /// OTLP/gRPC collector for spans, and the share of traces to start, in 0..=1.
     #[serde(default)]
     pub tracing: Option<Tracing>,
+    /// The probes of the workload's containers that are asked for here, by `CONTAINER/livez`, `readyz` or `startupz`.
+    #[serde(default)]
+    pub probes: BTreeMap<String, Probe>,
+}
+
+/// How connections come to a proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capture {
+    /// Its application dials it and says with PROXY protocol what it meant; outsiders dial the application's ports on the proxy's own
+    /// address (an embedded mesh).
+    #[default]
+    ProxyProtocol,
+    /// It has a network namespace with its application, whose connections the kernel redirects ([`crate::capture`]). A gateway, which
+    /// has no application, listens on all addresses.
+    Captured,
+}
+
+/// Where a control plane is: `HOST:PORT`. A name is resolved anew each time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ControlAddress {
+    /// Address or name.
+    pub host: Arc<str>,
+    /// Port.
+    pub port: u16,
+}
+
+/// Text that is no `HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no HOST:PORT")]
+pub struct NotAnAddress(String);
+
+/// Roots to start with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Roots {
+    /// PEM.
+    Pem(String),
+    /// A PEM file that others keep up to date; read each time a certificate is asked for.
+    File {
+        /// Its path.
+        file: PathBuf,
+    },
 }
 
 /// What a proxy is.
@@ -113,14 +170,62 @@ pub struct Tracing {
 }
 
 impl Bootstrap {
-    /// Where the application listens on its declared `port`.
-    pub fn app_socket(&self, port: u16) -> SocketAddr {
-        self.app_ports.get(&port).copied().unwrap_or_else(|| SocketAddr::new(self.app_address, port))
+    /// Where the application listens on its declared `port`; `dialled` is the workload's address that the client used.
+    pub fn app_socket(&self, dialled: IpAddr, port: u16) -> SocketAddr {
+        match self.capture {
+            Capture::ProxyProtocol => {
+                self.app_ports.get(&port).copied().unwrap_or_else(|| SocketAddr::new(self.app_address, port))
+            }
+            // Of a pod's addresses the one that was dialled, so that an application may listen on one family only.
+            Capture::Captured => SocketAddr::new(dialled, port),
+        }
     }
 
     /// A socket on the proxy's own address.
     pub fn own_socket(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.address, port)
+    }
+}
+
+impl FromStr for ControlAddress {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+        let problem = || NotAnAddress(text.to_owned());
+        let (host, port) = text.rsplit_once(':').ok_or_else(problem)?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        if host.is_empty() || !(is_name || host.parse::<IpAddr>().is_ok()) {
+            return Err(problem());
+        }
+        Ok(Self { host: host.into(), port: port.parse().map_err(|_| problem())? })
+    }
+}
+
+impl TryFrom<String> for ControlAddress {
+    type Error = NotAnAddress;
+
+    fn try_from(text: String) -> Result<Self, NotAnAddress> {
+        text.parse()
+    }
+}
+
+impl From<ControlAddress> for String {
+    fn from(address: ControlAddress) -> Self {
+        address.to_string()
+    }
+}
+
+impl From<SocketAddr> for ControlAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string().into(), port: address.port() }
+    }
+}
+
+impl fmt::Display for ControlAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 
@@ -138,4 +243,28 @@ fn default_drain() -> Millis {
 
 fn default_true() -> bool {
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_planes_are_addresses_or_names() {
+        for text in ["leno-control.leno-system.svc:15012", "127.0.0.1:15012", "[fd00::1]:15012"] {
+            let address: ControlAddress = text.parse().unwrap();
+            assert_eq!(address.to_string(), text);
+        }
+        for text in ["leno-control", ":15012", "a b:1", "host:port", "host:70000"] {
+            assert!(text.parse::<ControlAddress>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn roots_are_text_or_a_file() {
+        let pem: Roots = serde_json::from_str("\"-----BEGIN\"").unwrap();
+        assert_eq!(pem, Roots::Pem("-----BEGIN".into()));
+        let file: Roots = serde_json::from_str("{\"file\": \"/a/b\"}").unwrap();
+        assert_eq!(file, Roots::File { file: "/a/b".into() });
+    }
 }

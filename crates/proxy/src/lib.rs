@@ -3,6 +3,7 @@
 //! ```text
 //!  listen ─► accept ─┬─► serve_http: outbound │ inbound │ edge ─► route ─► policy ─► balance ─► forward ─► record
 //!                    └─► serve_tcp:  the same, without requests
+//!  capture: how connections come to it in a pod; app_health: the application's probes, which come through it
 //!  config: enrol (certificate), subscribe (tables), persist        admin: readiness, metrics, why
 //! ```
 //!
@@ -14,8 +15,10 @@
 
 mod accept;
 mod admin;
+pub mod app_health;
 mod balance;
 pub mod bootstrap;
+pub mod capture;
 mod config;
 mod core;
 mod denials;
@@ -28,6 +31,7 @@ mod policy;
 mod preface;
 mod proxy;
 pub mod proxy_protocol;
+mod readiness;
 mod record;
 mod respond;
 mod serve_http;
@@ -36,6 +40,7 @@ mod shared;
 mod worker;
 
 pub use bootstrap::Bootstrap;
+pub use config::enrol::JoinToken;
 pub use denials::id_prefix;
 pub use proxy::{Proxy, ProxyOptions, StartError};
 pub use worker::{Worker, Workers};

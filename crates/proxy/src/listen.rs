@@ -1,15 +1,30 @@
 //! The sockets of a proxy: which there are follows the configuration.
 //!
-//! Invariant: a socket stays open through changes that do not concern it, and while the proxy drains.
+//! Invariant: a socket stays open through changes that do not concern it, and while the proxy drains. One core owns them all and
+//! hands connections to the others in turn; a connection stays on the core that it was given to.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use leno_identity::{ClientAuth, server_config};
-use tokio::{net::TcpListener, task::JoinHandle};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, Interval},
+};
 
 use crate::{
     accept,
-    bootstrap::{HTTP_PROXY_PORT, MESH_PORT, OUTBOUND_PORT, Role},
+    bootstrap::{Capture, HTTP_PROXY_PORT, INBOUND_PORT, MESH_PORT, OUTBOUND_PORT, Role},
     core::Core,
     edge_tls::EdgeTls,
     preface::{ALPN_H1, ALPN_H2, ALPN_TCP},
@@ -19,37 +34,58 @@ use crate::{
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
+/// Connections that may wait for another core; beyond them the core that accepts keeps them.
+const HANDED: usize = 256;
+
 /// Between two looks at idle connections.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Sockets are tried again after this, when an address was taken.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// A connection on its way to another core.
+pub(crate) struct Handed {
+    stream: std::net::TcpStream,
+    kind: Kind,
+}
+
+/// Where a core gets its connections from.
+pub(crate) enum Intake {
+    /// It accepts them, and gives each of the others its share.
+    Accepts(Vec<mpsc::Sender<Handed>>),
+    /// From the core that accepts.
+    Handed(mpsc::Receiver<Handed>),
+}
+
+impl Intake {
+    /// For `cores` cores, the first of which accepts.
+    pub(crate) fn for_cores(cores: usize) -> Vec<Self> {
+        let (senders, receivers): (Vec<_>, Vec<_>) = (1..cores).map(|_| mpsc::channel(HANDED)).unzip();
+        std::iter::once(Self::Accepts(senders)).chain(receivers.into_iter().map(Self::Handed)).collect()
+    }
+}
+
 /// Runs one core of a proxy until it is stopped.
-pub(crate) async fn run(core: Rc<Core>) {
-    let mut sockets: BTreeMap<u16, JoinHandle<()>> = BTreeMap::new();
+pub(crate) async fn run(core: Rc<Core>, intake: Intake) {
+    let desk = Desk::new(core);
+    match intake {
+        Intake::Accepts(others) => accept_all(desk, others.into()).await,
+        Intake::Handed(connections) => take_all(desk, connections).await,
+    }
+}
+
+async fn accept_all(desk: Desk, others: Rc<[mpsc::Sender<Handed>]>) {
+    let core = desk.core.clone();
+    let mut sockets: BTreeMap<SocketAddr, JoinHandle<()>> = BTreeMap::new();
     let mut changed = core.shared.changed.subscribe();
-    let mut phase = core.shared.phase.subscribe();
-    let mut sweep = tokio::time::interval(SWEEP);
-    let tls = Rc::new(EdgeTls::default());
+    let mut rounds = Rounds::new(&core);
     loop {
-        let missing = open_missing(&core, &tls, &mut sockets);
+        let missing = open_missing(&desk, &others, &mut sockets);
+        let again = if missing { Instant::now() + RETRY } else { Instant::now() + SWEEP };
         tokio::select! {
-            ended = phase.changed() => {
-                let now = *phase.borrow();
-                if now >= Phase::Draining {
-                    core.drain.start();
-                }
-                if now == Phase::Stopped || ended.is_err() {
-                    break;
-                }
-            }
+            over = rounds.next() => if over { break },
             _ = changed.changed() => {}
-            _ = sweep.tick() => {
-                core.pool.sweep(crate::forward::target::IDLE.duration());
-                core.targets.sweep(&core.shared.tables.load());
-            }
-            () = tokio::time::sleep(RETRY), if missing => {}
+            () = tokio::time::sleep_until(again), if missing => {}
         }
     }
     for socket in sockets.into_values() {
@@ -57,35 +93,89 @@ pub(crate) async fn run(core: Rc<Core>) {
     }
 }
 
+async fn take_all(desk: Desk, mut connections: mpsc::Receiver<Handed>) {
+    let mut rounds = Rounds::new(&desk.core);
+    loop {
+        tokio::select! {
+            over = rounds.next() => if over { return },
+            Some(Handed { stream, kind }) = connections.recv() => match TcpStream::from_std(stream) {
+                Ok(stream) => desk.serve(stream, kind),
+                Err(error) => tracing::warn!(%error, "a connection cannot be taken over"),
+            },
+        }
+    }
+}
+
+/// What a core does besides traffic.
+struct Rounds {
+    core: Rc<Core>,
+    phase: tokio::sync::watch::Receiver<Phase>,
+    sweep: Interval,
+}
+
+impl Rounds {
+    fn new(core: &Rc<Core>) -> Self {
+        Self { core: core.clone(), phase: core.shared.phase.subscribe(), sweep: tokio::time::interval(SWEEP) }
+    }
+
+    /// Does the next thing that is due; true when the core is to end.
+    async fn next(&mut self) -> bool {
+        let core = &self.core;
+        tokio::select! {
+            ended = self.phase.changed() => {
+                let now = *self.phase.borrow();
+                if now >= Phase::Draining {
+                    core.drain.start();
+                }
+                now == Phase::Stopped || ended.is_err()
+            }
+            _ = self.sweep.tick() => {
+                core.pool.sweep(crate::forward::target::IDLE.duration());
+                core.targets.sweep(&core.shared.tables.load());
+                false
+            }
+        }
+    }
+}
+
 /// Opens what the configuration asks for and closes what it no longer does; true when something could not be opened.
-fn open_missing(core: &Rc<Core>, tls: &Rc<EdgeTls>, sockets: &mut BTreeMap<u16, JoinHandle<()>>) -> bool {
+fn open_missing(
+    desk: &Desk,
+    others: &Rc<[mpsc::Sender<Handed>]>,
+    sockets: &mut BTreeMap<SocketAddr, JoinHandle<()>>,
+) -> bool {
+    let core = &desk.core;
     let wanted = wanted(core);
-    sockets.retain(|port, socket| {
-        let keep = wanted.contains_key(port) && !socket.is_finished();
+    // Of a port that is listened on for two families, the workload's own is what counts.
+    let counts = |socket: &SocketAddr| socket.is_ipv4() == core.shared.bootstrap.address.is_ipv4();
+    sockets.retain(|socket, listening| {
+        let keep = wanted.contains_key(socket) && !listening.is_finished();
         if !keep {
-            socket.abort();
-            core.shared.listening.lock().remove(port);
+            listening.abort();
+            if counts(socket) {
+                core.shared.listening.lock().remove(&socket.port());
+            }
         }
         keep
     });
     let mut missing = false;
-    for (port, kind) in wanted {
-        if sockets.contains_key(&port) {
+    for (socket, kind) in wanted {
+        if sockets.contains_key(&socket) {
             continue;
         }
-        match bind(core, port) {
+        match bind(core, socket) {
             Ok((listener, address)) => {
-                core.shared.listening.lock().insert(port, address);
-                sockets.insert(
-                    port,
-                    tokio::task::spawn_local(take_in(core.clone(), tls.clone(), listener, kind)),
-                );
+                if counts(&socket) {
+                    core.shared.listening.lock().insert(socket.port(), address);
+                }
+                let taking = take_in(desk.clone(), listener, kind, others.clone());
+                sockets.insert(socket, tokio::task::spawn_local(taking));
             }
             Err(error) => {
                 if error.kind() == io::ErrorKind::AddrInUse {
                     missing = true;
                 }
-                tracing::debug!(port, %error, "the port cannot be listened on");
+                tracing::debug!(%socket, %error, "it cannot be listened on");
             }
         }
     }
@@ -93,20 +183,24 @@ fn open_missing(core: &Rc<Core>, tls: &Rc<EdgeTls>, sockets: &mut BTreeMap<u16, 
 }
 
 /// What a socket is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Outbound,
     HttpProxy,
     Mesh,
+    /// The application's port of this number, at the proxy's own address.
     Plain(u16),
+    /// Any port of the application: the kernel knows which.
+    Captured,
     Edge(u16),
 }
 
-fn wanted(core: &Core) -> BTreeMap<u16, Kind> {
+fn wanted(core: &Core) -> BTreeMap<SocketAddr, Kind> {
     let tables = core.shared.tables.load();
+    let bootstrap = &core.shared.bootstrap;
     let mut wanted = BTreeMap::new();
-    match core.shared.bootstrap.role {
-        Role::Sidecar => {
+    match (bootstrap.role, bootstrap.capture) {
+        (Role::Sidecar, Capture::ProxyProtocol) => {
             wanted.insert(OUTBOUND_PORT, Kind::Outbound);
             wanted.insert(HTTP_PROXY_PORT, Kind::HttpProxy);
             if let Some(inbound) = tables.inbound() {
@@ -114,25 +208,42 @@ fn wanted(core: &Core) -> BTreeMap<u16, Kind> {
                 wanted.insert(MESH_PORT, Kind::Mesh);
             }
         }
-        Role::Gateway => {
+        (Role::Sidecar, Capture::Captured) => {
+            wanted.insert(OUTBOUND_PORT, Kind::Outbound);
+            if tables.inbound().is_some() {
+                wanted.insert(INBOUND_PORT, Kind::Captured);
+                wanted.insert(MESH_PORT, Kind::Mesh);
+            }
+        }
+        (Role::Gateway, _) => {
             if let Some(gateway) = tables.gateway() {
                 wanted.extend(gateway.ports().map(|port| (port, Kind::Edge(port))));
             }
         }
     }
+    let at = |port| match bootstrap.capture {
+        Capture::ProxyProtocol => vec![bootstrap.own_socket(port)],
+        Capture::Captured => everywhere(port).to_vec(),
+    };
     wanted
+        .into_iter()
+        .flat_map(|(port, kind)| at(port).into_iter().map(move |socket| (socket, kind)))
+        .collect()
 }
 
-fn bind(core: &Core, port: u16) -> io::Result<(TcpListener, SocketAddr)> {
-    let bootstrap = &core.shared.bootstrap;
-    let own = bootstrap.own_socket(port);
-    let listener = match listen(own) {
+/// All addresses of a network namespace, of both families.
+pub(crate) fn everywhere(port: u16) -> [SocketAddr; 2] {
+    [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+        .map(|any| SocketAddr::new(any, port))
+}
+
+fn bind(core: &Core, socket: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let offset = core.shared.bootstrap.low_port_offset;
+    let listener = match listen(socket) {
         Err(error)
-            if error.kind() == io::ErrorKind::PermissionDenied
-                && port < 1024
-                && bootstrap.low_port_offset > 0 =>
+            if error.kind() == io::ErrorKind::PermissionDenied && socket.port() < 1024 && offset > 0 =>
         {
-            listen(bootstrap.own_socket(port + bootstrap.low_port_offset))?
+            listen(SocketAddr::new(socket.ip(), socket.port() + offset))?
         }
         other => other?,
     };
@@ -140,18 +251,21 @@ fn bind(core: &Core, port: u16) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// A listening socket, of its address' family only.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket =
         socket2::Socket::new(domain, socket2::Type::STREAM.nonblocking(), Some(socket2::Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
-async fn take_in(core: Rc<Core>, tls: Rc<EdgeTls>, listener: TcpListener, kind: Kind) {
-    let config = server_config(&core.shared.identity, ClientAuth::Mandatory, &[ALPN_H2, ALPN_H1, ALPN_TCP]);
+async fn take_in(desk: Desk, listener: TcpListener, kind: Kind, others: Rc<[mpsc::Sender<Handed>]>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -162,14 +276,54 @@ async fn take_in(core: Rc<Core>, tls: Rc<EdgeTls>, listener: TcpListener, kind: 
                 continue;
             }
         };
-        let (core, tls, config) = (core.clone(), tls.clone(), Arc::clone(&config));
+        let turn = desk.turn.get() % (others.len() + 1);
+        desk.turn.set(turn + 1);
+        match others.get(turn) {
+            None => desk.serve(stream, kind),
+            Some(other) => desk.hand_over(stream, kind, other),
+        }
+    }
+}
+
+/// Where connections are served on one core.
+#[derive(Clone)]
+struct Desk {
+    core: Rc<Core>,
+    mesh: Arc<ServerConfig>,
+    edge: Rc<EdgeTls>,
+    turn: Rc<Cell<usize>>,
+}
+
+impl Desk {
+    fn new(core: Rc<Core>) -> Self {
+        let mesh = server_config(&core.shared.identity, ClientAuth::Mandatory, &[ALPN_H2, ALPN_H1, ALPN_TCP]);
+        Self { core, mesh, edge: Rc::default(), turn: Rc::default() }
+    }
+
+    fn hand_over(&self, stream: TcpStream, kind: Kind, other: &mpsc::Sender<Handed>) {
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => return tracing::warn!(%error, "a connection cannot be handed over"),
+        };
+        if let Err(full) = other.try_send(Handed { stream, kind }) {
+            let Handed { stream, kind } = full.into_inner();
+            match TcpStream::from_std(stream) {
+                Ok(stream) => self.serve(stream, kind),
+                Err(error) => tracing::warn!(%error, "a connection cannot be taken back"),
+            }
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, kind: Kind) {
+        let Self { core, mesh, edge, turn: _ } = self.clone();
         tokio::task::spawn_local(async move {
             let served = match kind {
                 Kind::Outbound => accept::outbound(core, stream).await,
                 Kind::HttpProxy => accept::http_proxy(core, stream).await,
-                Kind::Mesh => accept::mesh(core, stream, config).await,
+                Kind::Mesh => accept::mesh(core, stream, mesh).await,
                 Kind::Plain(port) => accept::plain(core, stream, port).await,
-                Kind::Edge(port) => accept::edge(core, stream, port, tls).await,
+                Kind::Captured => accept::captured(core, stream).await,
+                Kind::Edge(port) => accept::edge(core, stream, port, edge).await,
             };
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended early");

@@ -4,9 +4,10 @@
 //! within its drain time.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -21,21 +22,23 @@ use leno_xds::{
     client::ClientState,
     transport::client::{ClientConfig, Ends, run, subscriber},
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin,
-    bootstrap::{AccessLog as LogTo, Bootstrap, Role},
+    bootstrap::{AccessLog as LogTo, Bootstrap, Roots},
+    capture::verify,
     config::{
         control_link::ControlLink,
         demand::Demand,
-        enrol::Enrolment,
+        enrol::{Enrolment, JoinToken},
         persist::StateDir,
         subscribe::{Subscription, restore},
     },
     core::Core,
-    listen,
+    listen::{self, Intake},
+    readiness::is_ready,
     shared::{Parts, Phase, Shared},
     worker::Worker,
 };
@@ -53,8 +56,8 @@ const QUIET: Duration = Duration::from_millis(300);
 pub struct ProxyOptions {
     /// What it is told.
     pub bootstrap: Bootstrap,
-    /// Proves who it is, once; not needed when a valid certificate is in its state directory.
-    pub join_token: Option<String>,
+    /// Proves who it is; not needed when a valid certificate is in its state directory.
+    pub join_token: JoinToken,
     /// Threads for its traffic; it uses the first `bootstrap.cores`.
     pub workers: Vec<Worker>,
 }
@@ -65,6 +68,15 @@ pub enum StartError {
     /// The roots are not usable.
     #[error("the bootstrap's roots are not usable")]
     Roots(#[source] TrustProblem),
+    /// The roots' file cannot be read.
+    #[error("{} cannot be read", .path.display())]
+    RootsFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The state directory cannot be made.
     #[error("the state directory cannot be used")]
     State(#[source] io::Error),
@@ -124,15 +136,18 @@ impl Proxy {
         let state_machine = ClientState::new(Limits::default(), node, versions);
         let (runner, Ends { subscriber, landings, .. }) = subscriber(state_machine, ClientConfig::default());
         let demand = Arc::new(Demand::new(subscriber, bootstrap.workload.namespace.clone()));
-        let shared = Shared::new(Parts { bootstrap, identity, tables, demand, telemetry });
+        let (problem, enrolment) = watch::channel(None);
+        let shared = Shared::new(Parts { bootstrap, identity, tables, demand, telemetry, enrolment });
 
-        admin::start(&shared, &tasks, &stop).await.map_err(StartError::Admin)?;
+        admin::start(&shared, &tasks, &stop).map_err(StartError::Admin)?;
         let enrolment = Enrolment {
             link: link.clone(),
             store: shared.identity.clone(),
             trust_domain: shared.bootstrap.trust_domain.clone(),
             ttl: shared.bootstrap.certificate_ttl,
             join_token,
+            roots: shared.bootstrap.roots.clone(),
+            problem,
             state: state.clone(),
         };
         tasks.spawn(enrolment.run(stop.clone()));
@@ -160,14 +175,16 @@ impl Proxy {
         shared.demand.prefetch(scopes);
 
         let mut started = false;
-        for worker in workers.iter().take(shared.bootstrap.cores.max(1)) {
+        let workers: Vec<Worker> = workers.into_iter().take(shared.bootstrap.cores.max(1)).collect();
+        for (worker, intake) in workers.iter().zip(Intake::for_cores(workers.len())) {
             let shared = shared.clone();
-            started |= worker.spawn(move || listen::run(Core::new(shared)));
+            started |= worker.spawn(move || listen::run(Core::new(shared), intake));
         }
         if !started {
             stop.cancel();
             return Err(StartError::NoWorker);
         }
+        tasks.spawn(verify::run(shared.clone(), stop.clone()));
         Ok(Self { shared, stop, tasks })
     }
 
@@ -203,23 +220,6 @@ impl Proxy {
     }
 }
 
-/// Whether it serves: certificate, own configuration, sockets.
-pub(crate) fn is_ready(shared: &Shared) -> bool {
-    let tables = shared.tables.load();
-    let configured = match shared.bootstrap.role {
-        Role::Sidecar => tables.inbound().is_some(),
-        Role::Gateway => tables.gateway().is_some(),
-    };
-    let needed: BTreeSet<u16> = match shared.bootstrap.role {
-        Role::Sidecar => [crate::bootstrap::OUTBOUND_PORT, crate::bootstrap::MESH_PORT].into(),
-        Role::Gateway => tables.gateway().map(|gateway| gateway.ports().collect()).unwrap_or_default(),
-    };
-    let listening = shared.listening.lock();
-    configured
-        && shared.identity.certificate().is_some()
-        && needed.iter().all(|port| listening.contains_key(port))
-}
-
 /// Asks connections to end and waits until nothing is in flight, or the drain time is over.
 pub(crate) async fn drain(shared: &Shared) {
     shared.phase.send_if_modified(|phase| {
@@ -250,7 +250,12 @@ fn identity(bootstrap: &Bootstrap, state: Option<&StateDir>) -> Result<Arc<Ident
     {
         return Ok(IdentityStore::with_certificate(Trust::new([roots]), certificate));
     }
-    let roots = TrustBundle::from_pem(bootstrap.trust_domain.clone(), bootstrap.roots.as_bytes());
+    let pem = match &bootstrap.roots {
+        Roots::Pem(pem) => pem.clone(),
+        Roots::File { file } => std::fs::read_to_string(file)
+            .map_err(|source| StartError::RootsFile { path: file.clone(), source })?,
+    };
+    let roots = TrustBundle::from_pem(bootstrap.trust_domain.clone(), pem.as_bytes());
     Ok(IdentityStore::new(Trust::new([roots.map_err(StartError::Roots)?])))
 }
 

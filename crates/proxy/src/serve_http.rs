@@ -519,7 +519,8 @@ async fn inbound_admit(
     let protocol = inbound.port(connection.port).protocol;
     record.step(Step::Policy);
     let version = application_version(protocol, &request);
-    Ok(application::carry(core, admitted, connection.port, version, request, record).await)
+    let dialled = (connection.local, connection.port);
+    Ok(application::carry(core, admitted, dialled, version, request, record).await)
 }
 
 impl InboundConnection {

@@ -230,7 +230,7 @@ where
         }
         None => return open.close(ResponseFlags::NO_FILTER_CONFIG_FOUND, 0, 0),
     }
-    let address = core.shared.bootstrap.app_socket(connection.port);
+    let address = core.shared.bootstrap.app_socket(connection.local, connection.port);
     let mut app = match connect(address, &Security::Plain, Duration::from_secs(5)).await {
         Ok(app) => app,
         Err(error) => {

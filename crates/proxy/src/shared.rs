@@ -18,7 +18,10 @@ use leno_telemetry::Telemetry;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{balance::health::HealthBook, bootstrap::Bootstrap, config::demand::Demand, denials::DenialIds};
+use crate::{
+    balance::health::HealthBook, bootstrap::Bootstrap, capture::verify::Verified, config::demand::Demand,
+    denials::DenialIds,
+};
 
 /// How far a proxy is with its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +58,10 @@ pub(crate) struct Shared {
     pub(crate) listening: Mutex<BTreeMap<u16, SocketAddr>>,
     /// Requests and connections in flight.
     pub(crate) in_flight: AtomicU64,
+    /// Whether the application's connections come here.
+    pub(crate) capture: Verified,
+    /// Why there is no new certificate.
+    pub(crate) enrolment: watch::Receiver<Option<String>>,
     started: Instant,
 }
 
@@ -65,12 +72,14 @@ pub(crate) struct Parts {
     pub(crate) tables: Tables,
     pub(crate) demand: Arc<Demand>,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) enrolment: watch::Receiver<Option<String>>,
 }
 
 impl Shared {
     /// Joins its parts.
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { bootstrap, identity, tables, demand, telemetry } = parts;
+        let Parts { bootstrap, identity, tables, demand, telemetry, enrolment } = parts;
+        let capture = Verified::new(bootstrap.role, bootstrap.capture);
         Arc::new(Self {
             denials: DenialIds::new(&bootstrap.workload),
             bootstrap,
@@ -83,6 +92,8 @@ impl Shared {
             phase: watch::Sender::new(Phase::Serving),
             listening: Mutex::default(),
             in_flight: AtomicU64::new(0),
+            capture,
+            enrolment,
             started: Instant::now(),
         })
     }

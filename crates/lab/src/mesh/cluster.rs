@@ -19,7 +19,7 @@ use std::{
 
 use leno_identity::control_plane_identity;
 use leno_model::{ClusterName, Millis, SpiffeId, WorkloadId};
-use leno_proxy::bootstrap::{Bootstrap, OUTBOUND_PORT, Role};
+use leno_proxy::bootstrap::{Bootstrap, Capture, OUTBOUND_PORT, Role, Roots};
 use leno_sources::{FileSource, SourceError};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -419,11 +419,12 @@ impl Cluster {
             role,
             cluster: ClusterName::from(self.parts.name.as_str()),
             trust_domain: shared.trust_domain.clone(),
-            control: vec![self.parts.control.config().listen],
+            control: vec![self.parts.control.config().listen.into()],
             control_identity: control_plane_identity(&shared.trust_domain),
-            roots: shared.roots.clone(),
+            roots: Roots::Pem(shared.roots.clone()),
             certificate_ttl: Millis::from(shared.certificate_ttl),
             state_dir: Some(folder.join("state")),
+            capture: Capture::ProxyProtocol,
             address,
             app_ports: BTreeMap::new(),
             app_address,
@@ -433,6 +434,7 @@ impl Cluster {
             allow_unknown: true,
             access_log: shared.access_log.clone(),
             tracing: shared.tracing.clone(),
+            probes: BTreeMap::new(),
         })
     }
 

@@ -6,7 +6,7 @@
 use std::{io, net::SocketAddr, path::Path, time::Duration};
 
 use leno_proxy::{
-    Proxy, ProxyOptions, StartError,
+    JoinToken, Proxy, ProxyOptions, StartError,
     bootstrap::{ADMIN_PORT, Bootstrap},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -47,7 +47,8 @@ pub(super) async fn start(
     folder: &Path,
 ) -> Result<RunningProxy, ProxyProblem> {
     let Some(binaries) = &shared.binaries else {
-        let options = ProxyOptions { bootstrap, join_token: Some(token), workers: vec![shared.worker()] };
+        let options =
+            ProxyOptions { bootstrap, join_token: JoinToken::Once(token), workers: vec![shared.worker()] };
         return Box::pin(Proxy::start(options)).await.map(RunningProxy::Here).map_err(ProxyProblem::Start);
     };
     let (admin, drain) = (bootstrap.own_socket(ADMIN_PORT), bootstrap.drain.duration());

@@ -1,11 +1,13 @@
 //! One core's view of the endpoints of one destination (a service's port, or a subset of it), and the choice among them.
 //!
 //! Invariant: an endpoint that drains or is not ready gets nothing; one that is ejected or avoided gets something only when
-//! nothing else is left. A view is never changed: a new set of endpoints or policy makes a new one.
+//! nothing else is left. Whoever dialled an endpoint's own address gets that endpoint, whatever its state. A view is never changed: a new set of endpoints or policy makes a new one.
 //! Must not know: routes, HTTP. It sees endpoints, tiers, a hash and a roll.
 
 use std::{
     cell::Cell,
+    collections::{HashMap, HashSet},
+    net::IpAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -35,7 +37,11 @@ pub(crate) struct Cluster {
     pub(crate) health: Arc<ServiceHealth>,
     /// How it is to be called.
     pub(crate) policy: TrafficPolicy,
+    /// First those in tiers, then those that can only be dialled.
     peers: Vec<Peer>,
+    in_tiers: usize,
+    /// Positions by the endpoints' own addresses.
+    dialled: HashMap<IpAddr, usize>,
     /// Nearest first; members are positions in `peers`.
     tiers: Vec<Tier>,
     ring: Option<Ring>,
@@ -70,7 +76,7 @@ pub(crate) struct Choice<'a> {
     pub(crate) now: u64,
     /// Endpoints that were tried already (by position).
     pub(crate) tried: &'a [usize],
-    /// The address that the client dialled, for `PASSTHROUGH`.
+    /// The address that the client dialled; an endpoint's own decides.
     pub(crate) dialled: Option<std::net::SocketAddr>,
 }
 
@@ -102,6 +108,7 @@ impl Cluster {
                     .collect(),
             })
             .collect();
+        let in_tiers = peers.len();
         let ring = match &policy.balancer {
             LoadBalancer::Hash { minimum_ring_size, .. } if !peers.is_empty() => {
                 let points = peers.iter().zip(0..).map(|(peer, position)| {
@@ -117,7 +124,18 @@ impl Cluster {
             }
             _ => None,
         };
-        Self { health, policy, peers, tiers, ring, next: Cell::new(0) }
+        let known: HashSet<usize> = peers.iter().map(|peer| peer.index).collect();
+        let others = set.endpoints.iter().enumerate();
+        let others =
+            others.filter(|(at, endpoint)| !known.contains(at) && endpoint.ports.contains_key(&port));
+        peers.extend(others.map(|(index, endpoint)| Peer {
+            set: set.clone(),
+            index,
+            health: health.peer(&endpoint.uid),
+        }));
+        let addresses = peers.iter().enumerate().rev();
+        let dialled = addresses.map(|(position, peer)| (peer.endpoint().address, position)).collect();
+        Self { health, policy, peers, in_tiers, dialled, tiers, ring, next: Cell::new(0) }
     }
 
     /// An endpoint by its position.
@@ -131,10 +149,11 @@ impl Cluster {
         let usable = |position: &usize| {
             !choice.tried.contains(position) && (panic || self.peers[*position].health.is_usable(choice.now))
         };
-        if let (LoadBalancer::Passthrough, Some(dialled)) = (&self.policy.balancer, choice.dialled)
-            && let Some(position) = self.peers.iter().position(|peer| peer.endpoint().address == dialled.ip())
+        // A pod of a headless service, a StatefulSet's name: the client chose (PAINS P27).
+        if let Some(dialled) = choice.dialled
+            && let Some(position) = self.dialled.get(&dialled.ip().to_canonical())
         {
-            return Some(position);
+            return Some(*position);
         }
         if let (Some(ring), Some(key)) = (&self.ring, choice.key) {
             let found =
@@ -148,7 +167,7 @@ impl Cluster {
             }
         }
         // Nothing is well, so anything will do; what was not tried yet first.
-        let all: Vec<u32> = (0..self.peers.len() as u32).collect();
+        let all: Vec<u32> = (0..self.in_tiers as u32).collect();
         self.among(&all, |position| !choice.tried.contains(position), choice)
             .or_else(|| self.among(&all, |_| true, choice))
     }

@@ -1,28 +1,60 @@
-//! The workload's certificate: the first one for a join token, the next ones for the one before.
+//! The workload's certificate: the first one for a join token, the next ones for the one before. In a pod the token is a file
+//! that the kubelet renews; it is shown each time, so that a certificate that ran out while nobody renewed it is replaced too.
 //!
 //! Invariant: a new key for each certificate; the old one stays in use until the new one is complete, so a renewal that
 //! fails loses nothing while the old one is valid.
 
 use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use leno_identity::{IdentityStore, KeyPair, Trust, TrustBundle, UnixTime, WorkloadCertificate, csr_for};
+use leno_identity::{
+    IdentityStore, KeyPair, Trust, TrustBundle, TrustProblem, UnixTime, WorkloadCertificate, csr_for,
+};
 use leno_model::{Millis, TrustDomain};
 use leno_xds::proto::identity::{IssueRequest, identity_client::IdentityClient};
 use rand::Rng as _;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{control_link::ControlLink, persist::StateDir};
+use crate::{bootstrap::Roots, forward::attempts::chain};
+
+/// Largest file of a token or of roots that is read.
+const MAX_FILE: u64 = 1 << 20;
 
 const ISSUE_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
+/// What proves who a proxy is before it has a certificate.
+#[derive(Clone, Debug, Default)]
+pub enum JoinToken {
+    /// Nothing: it has a valid certificate in its state directory.
+    #[default]
+    None,
+    /// A token that works once, handed over so that it is in no file and no argument list.
+    Once(String),
+    /// A file that others keep fresh; read anew each time.
+    File(PathBuf),
+}
+
 /// Why there is no certificate yet.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EnrolError {
+    /// A file is not there, or not readable.
+    #[error("{} cannot be read", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The control plane cannot be reached.
     #[error("the control plane cannot be reached")]
     Link(#[source] std::io::Error),
@@ -50,8 +82,12 @@ pub(crate) struct Enrolment {
     pub(crate) trust_domain: TrustDomain,
     /// Lifetime to ask for.
     pub(crate) ttl: Millis,
-    /// Proves who this is the first time.
-    pub(crate) join_token: Option<String>,
+    /// Proves who this is.
+    pub(crate) join_token: JoinToken,
+    /// What to believe of control planes, besides what came with the last certificate.
+    pub(crate) roots: Roots,
+    /// Told why there is no new certificate, in one line.
+    pub(crate) problem: watch::Sender<Option<String>>,
     /// Where the certificate is kept across restarts.
     pub(crate) state: Option<Arc<StateDir>>,
 }
@@ -60,8 +96,9 @@ impl Enrolment {
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut pause = FIRST_PAUSE;
+        let mut fresh = false;
         loop {
-            let wait = self.until_renewal();
+            let wait = self.until_renewal(fresh);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
@@ -69,11 +106,16 @@ impl Enrolment {
             match tokio::time::timeout(ISSUE_TIMEOUT, self.issue()).await.unwrap_or(Err(EnrolError::Timeout))
             {
                 Ok(()) => {
-                    pause = FIRST_PAUSE;
-                    self.join_token = None;
+                    (pause, fresh) = (FIRST_PAUSE, true);
+                    self.problem.send_replace(None);
+                    if let JoinToken::Once(_) = self.join_token {
+                        self.join_token = JoinToken::None;
+                    }
                 }
                 Err(error) => {
+                    fresh = false;
                     tracing::warn!(error = &error as &dyn std::error::Error, "no new certificate");
+                    self.problem.send_replace(Some(chain(&error)));
                     let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     tokio::select! {
@@ -85,23 +127,30 @@ impl Enrolment {
         }
     }
 
-    /// Time until a certificate is needed: none without one, else until about half of what it has left.
-    fn until_renewal(&self) -> Duration {
+    /// Time until a certificate is needed: none without one, else until about half of its life.
+    fn until_renewal(&self, fresh: bool) -> Duration {
         let Some(certificate) = self.store.certificate() else { return Duration::ZERO };
-        let start = certificate.not_before();
-        let at = certificate.renew_at(start, rand::rng().random());
-        Duration::from_secs(at.as_secs().saturating_sub(now().as_secs()))
+        let at = certificate.renew_at(certificate.not_before(), rand::rng().random());
+        wait(at, certificate.not_after(), now(), fresh)
     }
 
     async fn issue(&self) -> Result<(), EnrolError> {
         let unusable = |error: &dyn std::fmt::Display| EnrolError::Unusable(error.to_string());
         let key = KeyPair::generate().map_err(|error| unusable(&error))?;
         let csr = csr_for(&key).map_err(|error| unusable(&error))?;
-        let connection = self.link.dial().await.map_err(EnrolError::Link)?;
+        let join_token = self.token()?;
+        self.believe_file()?;
+        let valid = self.store.certificate().is_none_or(|certificate| certificate.is_valid_at(now()));
+        let dialled = if valid {
+            self.link.dial().await
+        } else {
+            self.link.dial_unnamed((*self.store.trust()).clone()).await
+        };
+        let connection = dialled.map_err(EnrolError::Link)?;
         let channel = leno_xds::transport::channel(connection).await.map_err(EnrolError::Transport)?;
         let request = IssueRequest {
             csr_der: csr.into_bytes().into(),
-            join_token: self.join_token.clone().unwrap_or_default().into(),
+            join_token: join_token.into(),
             ttl_seconds: self.ttl.0.div_ceil(1000),
         };
         let issued = IdentityClient::new(channel).issue(request).await;
@@ -121,7 +170,66 @@ impl Enrolment {
     }
 }
 
+impl Enrolment {
+    fn token(&self) -> Result<String, EnrolError> {
+        match &self.join_token {
+            JoinToken::None => Ok(String::new()),
+            JoinToken::Once(token) => Ok(token.clone()),
+            JoinToken::File(path) => Ok(read(path)?.trim().to_owned()),
+        }
+    }
+
+    /// A root that was replaced is believed from the next connection on, beside those that came with the last certificate.
+    fn believe_file(&self) -> Result<(), EnrolError> {
+        let Roots::File { file } = &self.roots else { return Ok(()) };
+        let unusable = |error: TrustProblem| EnrolError::Unusable(format!("{}: {error}", file.display()));
+        let bundle =
+            TrustBundle::from_pem(self.trust_domain.clone(), read(file)?.as_bytes()).map_err(unusable)?;
+        let trust = self.store.trust();
+        let mut roots =
+            trust.bundle(self.trust_domain.as_str()).map_or_else(Vec::new, |it| it.roots().to_vec());
+        let new: Vec<_> = bundle.roots().iter().filter(|root| !roots.contains(root)).cloned().collect();
+        if !new.is_empty() {
+            roots.extend(new);
+            let joined = TrustBundle::new(self.trust_domain.clone(), roots).map_err(unusable)?;
+            self.store.set_trust(trust.with(joined));
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<String, EnrolError> {
+    let mut text = String::new();
+    let result = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
+    result.map_err(|source| EnrolError::File { path: path.to_owned(), source })?;
+    Ok(text)
+}
+
+/// How long to wait for the time of renewal. Certificates are dated back, so that of a short one half of its life is over when it
+/// comes; one that has just come is used for a twentieth of what it has left.
+fn wait(at: UnixTime, not_after: UnixTime, now: UnixTime, fresh: bool) -> Duration {
+    let until = |time: UnixTime| Duration::from_secs(time.as_secs().saturating_sub(now.as_secs()));
+    if fresh { until(at).max(until(not_after) / 20) } else { until(at) }
+}
+
 /// The wall clock, as certificates see it.
 pub(crate) fn now() -> UnixTime {
     UnixTime::since_unix_epoch(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_certificate_that_has_just_come_is_not_renewed_at_once() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        assert_eq!(wait(at(1030), at(1070), at(1060), true), Duration::from_millis(500));
+        assert_eq!(
+            wait(at(1030), at(1070), at(1060), false),
+            Duration::ZERO,
+            "a renewal that failed is tried again"
+        );
+        assert_eq!(wait(at(9000), at(17_000), at(1060), true), Duration::from_secs(7940));
+    }
 }

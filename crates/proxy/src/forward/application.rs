@@ -3,7 +3,12 @@
 //! Invariant: a request that certainly did not reach the application is answered as not delivered, so that the caller's
 //! proxy may send anything elsewhere; one that may have reached it is never sent twice from here.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{Request, Response, StatusCode, header};
 use leno_telemetry::{ResponseFlags, Step, record::inbound_cluster};
@@ -32,11 +37,11 @@ const IDLE: Duration = Duration::from_millis(1500);
 const MAX_CONNECTIONS: u32 = 4096;
 const MAX_PENDING: u32 = 4096;
 
-/// Carries an admitted request to the application.
+/// Carries an admitted request to the application, which was dialled at an address and port of the workload.
 pub(crate) async fn carry(
     core: &Rc<Core>,
     admitted: Admitted,
-    port: u16,
+    (local, port): (IpAddr, u16),
     version: Version,
     mut request: Request<Body>,
     record: &mut OpenRecord,
@@ -51,7 +56,7 @@ pub(crate) async fn carry(
         details.connection.upstream_cluster = Some(inbound_cluster(port));
     }
     let asked = head_only(&request);
-    let hop = to_application(core, port, version);
+    let hop = to_application(core, core.shared.bootstrap.app_socket(local, port), version);
     record.facts().attempts = 1;
     record.step(Step::Balance);
     let sent = match deadline {
@@ -78,14 +83,9 @@ pub(crate) async fn carry(
 }
 
 /// How to get to the application.
-pub(crate) fn to_application(core: &Core, port: u16, version: Version) -> Hop {
+pub(crate) fn to_application(core: &Core, address: SocketAddr, version: Version) -> Hop {
     Hop {
-        key: PoolKey {
-            address: core.shared.bootstrap.app_socket(port),
-            uid: core.app_uid.clone(),
-            name: core.app_name.clone(),
-            version,
-        },
+        key: PoolKey { address, uid: core.app_uid.clone(), name: core.app_name.clone(), version },
         security: Security::Plain,
         connect_timeout: CONNECT_TIMEOUT,
         idle: IDLE,

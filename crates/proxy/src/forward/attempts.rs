@@ -59,7 +59,7 @@ pub(crate) struct Carried<'a> {
     pub(crate) version: Version,
     /// The client's address, for hashing.
     pub(crate) source: std::net::IpAddr,
-    /// The address that the client dialled, for `PASSTHROUGH`.
+    /// The address that the client dialled.
     pub(crate) dialled: Option<std::net::SocketAddr>,
 }
 
@@ -496,7 +496,7 @@ fn query<'q>(query: &'q str, wanted: &str) -> Option<&'q str> {
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

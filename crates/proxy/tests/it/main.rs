@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod enrolment;
 mod rig;
 
 use std::io::{Read, Write};
@@ -197,4 +198,45 @@ async fn a_server_may_speak_first_and_half_closes_are_kept() {
     });
     assert_eq!(said.await.unwrap(), ("220 hello\r\n".to_owned(), "bytes".to_owned()));
     assert!(admin("web-0", "/stats/prometheus").await.contains("istio_tcp_connections_opened_total"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_of_a_headless_service_is_called_by_its_own_address() {
+    let rig = Rig::start("", 3).await;
+    let mut apps = Vec::new();
+    let mut proxies = vec![rig.proxy("client-0").await];
+    for pod in ["web-0", "web-1", "web-2"] {
+        apps.push(App::start(pod, 200).await);
+        proxies.push(rig.proxy(pod).await);
+    }
+    for _ in 0..10 {
+        let called = tokio::task::spawn_blocking(|| {
+            let to = std::net::SocketAddr::new(proxy_address("web-1"), 9080).to_string();
+            let mut stream = dial(&to);
+            write!(stream, "GET / HTTP/1.1\r\nhost: web-1.webs\r\nconnection: close\r\n\r\n").unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).unwrap();
+            response
+        });
+        let response = called.await.unwrap();
+        assert!(response.contains("web-1 GET /") && response.contains("URI=spiffe://"), "{response}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_threads_share_the_connections() {
+    let rig = Rig::start("", 1).await;
+    let app = App::start("web-0", 200).await;
+    let two = |name: &str| {
+        let mut bootstrap = rig.bootstrap(name);
+        bootstrap.cores = 2;
+        (bootstrap, leno_proxy::JoinToken::Once(format!("token of {name}")))
+    };
+    let ((server, one), (client, other)) = (two("web-0"), two("client-0"));
+    let (server, _client) = (rig.proxy_with(server, one).await, rig.proxy_with(client, other).await);
+    for _ in 0..20 {
+        assert_eq!(status(&ask("GET", "/", "").await), "200");
+    }
+    assert_eq!(app.count(), 20);
+    server.stop().await;
 }

@@ -23,8 +23,8 @@ use leno_control::Control;
 use leno_identity::UnixTime;
 use leno_model::{Millis, TrustDomain, WorkloadId};
 use leno_proxy::{
-    Proxy, ProxyOptions, Workers,
-    bootstrap::{AccessLog, Bootstrap, Role},
+    JoinToken, Proxy, ProxyOptions, Workers,
+    bootstrap::{AccessLog, Bootstrap, Capture, Role, Roots},
     proxy_protocol::{Dialled, encode},
 };
 use serde_json::{Value, json};
@@ -64,11 +64,12 @@ impl Rig {
         let config = json!({
             "cluster": "west", "listen": "127.0.0.1:0", "api": "127.0.0.1:0", "paths": [path("manifests")],
             "overlay": path("overlay/overlay.json"), "ca_dir": path("ca"), "tokens": path("tokens.json"),
+            "certificates": {"shortest_seconds": 1},
         });
         let mut rig = Self {
             control: None,
             root,
-            workers: Workers::start(1, "traffic").unwrap(),
+            workers: Workers::start(2, "traffic").unwrap(),
             pods,
             control_address: "127.0.0.1:0".parse().unwrap(),
             config,
@@ -122,7 +123,7 @@ impl Rig {
         let token = |(name, (app, _)): (&String, &(String, bool))| {
             let identity = format!("spiffe://cluster.local/ns/default/sa/{app}");
             (
-                digest(name),
+                digest(&format!("token of {name}")),
                 json!({"workload": format!("default/{name}"), "identity": identity, "expires": expires}),
             )
         };
@@ -130,19 +131,43 @@ impl Rig {
         std::fs::write(self.path("tokens.json"), Value::Object(tokens).to_string()).unwrap();
     }
 
+    /// A token that works, besides those that the pods have from the start.
+    pub(crate) fn add_token(&self, token: &str, pod: &str) {
+        let mut tokens: Value =
+            serde_json::from_slice(&std::fs::read(self.path("tokens.json")).unwrap()).unwrap();
+        let grant = tokens[digest(&format!("token of {pod}"))].clone();
+        tokens[digest(token)] = grant;
+        std::fs::write(self.path("tokens.json"), tokens.to_string()).unwrap();
+    }
+
     /// Starts a pod's proxy and waits until it is ready.
     pub(crate) async fn proxy(&self, name: &str) -> Proxy {
-        let bootstrap = Bootstrap {
+        let token = JoinToken::Once(format!("token of {name}"));
+        self.proxy_with(self.bootstrap(name), token).await
+    }
+
+    /// Starts a proxy and waits until it is ready.
+    pub(crate) async fn proxy_with(&self, bootstrap: Bootstrap, join_token: JoinToken) -> Proxy {
+        let workers = (0..bootstrap.cores).map(|core| self.workers.get(core)).collect();
+        let proxy = Proxy::start(ProxyOptions { bootstrap, join_token, workers }).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), proxy.ready()).await.expect("the proxy becomes ready");
+        proxy
+    }
+
+    /// What a pod's proxy is told.
+    pub(crate) fn bootstrap(&self, name: &str) -> Bootstrap {
+        Bootstrap {
             workload: WorkloadId::new("default", name),
             uid: name.into(),
             role: Role::Sidecar,
             cluster: "west".into(),
             trust_domain: TrustDomain::default(),
-            control: vec![self.control_address],
+            control: vec![self.control_address.into()],
             control_identity: leno_identity::control_plane_identity(&TrustDomain::default()),
-            roots: self.root.certificate_pem(),
+            roots: Roots::Pem(self.root.certificate_pem()),
             certificate_ttl: Millis(3_600_000),
             state_dir: Some(self.path(name)),
+            capture: Capture::ProxyProtocol,
             address: proxy_address(name),
             app_ports: BTreeMap::new(),
             app_address: app_address(name),
@@ -152,12 +177,15 @@ impl Rig {
             allow_unknown: true,
             access_log: AccessLog::Off,
             tracing: None,
-        };
-        let join_token = Some(format!("token of {name}"));
-        let options = ProxyOptions { bootstrap, join_token, workers: vec![self.workers.get(0)] };
-        let proxy = Proxy::start(options).await.unwrap();
-        tokio::time::timeout(Duration::from_secs(20), proxy.ready()).await.expect("the proxy becomes ready");
-        proxy
+            probes: BTreeMap::new(),
+        }
+    }
+
+    /// Roots as the control plane has them, in a file.
+    pub(crate) fn roots_file(&self) -> PathBuf {
+        let path = self.path("root-cert.pem");
+        std::fs::write(&path, self.root.certificate_pem()).unwrap();
+        path
     }
 }
 
@@ -175,6 +203,14 @@ metadata: {name: raw}
 spec:
   selector: {app: web}
   ports: [{name: tcp, port: 7000, targetPort: 7000}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: webs}
+spec:
+  clusterIP: None
+  selector: {app: web}
+  ports: [{name: http, port: 9080}]
 ---
 ";
 
@@ -307,8 +343,7 @@ fn address(pod: &str, offset: u8) -> IpAddr {
     Ipv4Addr::new(127, 242 + high % 12, low, offset + number).into()
 }
 
-fn digest(pod: &str) -> String {
-    let text = format!("token of {pod}");
+fn digest(text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

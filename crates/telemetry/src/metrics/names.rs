@@ -71,6 +71,18 @@ pub const PLAINTEXT_REFUSED: CounterDef<1> = CounterDef {
     help: "Plaintext connections refused because mutual TLS is required.",
     labels: ["port"],
 };
+/// Whether capture works.
+pub const CAPTURE_WORKS: GaugeDef<0> = GaugeDef {
+    name: "leno_capture_works",
+    help: "1 while the proxy sees that the application's connections are redirected to it, else 0.",
+    labels: [],
+};
+/// Looks at capture that failed.
+pub const CAPTURE_FAILURES: CounterDef<1> = CounterDef {
+    name: "leno_capture_failures_total",
+    help: "Times the proxy looked whether its capture works and it did not, by what happened to its probe.",
+    labels: ["cause"],
+};
 /// Open connections.
 pub const CONNECTIONS_OPEN: GaugeDef<1> = GaugeDef {
     name: "leno_connections_open",
