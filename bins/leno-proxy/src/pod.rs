@@ -67,9 +67,7 @@ fn prepare(
     };
     let trust_domain = match environment("LENO_TRUST_DOMAIN") {
         None => TrustDomain::default(),
-        Some(domain) => {
-            domain.parse().ok().with_context(|| format!("LENO_TRUST_DOMAIN: {domain:?} is none"))?
-        }
+        Some(domain) => TrustDomain::parse(&domain).context("LENO_TRUST_DOMAIN")?,
     };
     let control: Result<Vec<ControlAddress>, _> =
         needed("LENO_CONTROL")?.split(',').map(|address| address.trim().parse()).collect();

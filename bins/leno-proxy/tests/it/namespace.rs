@@ -1,11 +1,11 @@
 //! Network namespaces of a test: a node with a bridge, and pods behind it, IPv4 and IPv6.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::Write as _,
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     os::fd::AsFd as _,
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
@@ -200,18 +200,6 @@ impl Process {
     /// Starts it; what it says on standard error goes to the test's, when it fails.
     pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.stdout(Stdio::null()).spawn().unwrap())
-    }
-
-    /// Asks it to end, and waits until it has.
-    pub(crate) fn stop(mut self) -> Output {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let status = self.0.wait().unwrap();
-        let mut stderr = Vec::new();
-        if let Some(pipe) = &mut self.0.stderr {
-            pipe.read_to_end(&mut stderr).unwrap();
-        }
-        Output { status, stdout: Vec::new(), stderr }
     }
 }
 
