@@ -106,6 +106,7 @@ impl Proxy {
     ///
     /// # Errors
     /// When the bootstrap cannot be followed.
+    #[expect(clippy::unused_async, reason = "it must be called on a runtime")]
     pub async fn start(options: ProxyOptions) -> Result<Self, StartError> {
         let ProxyOptions { bootstrap, join_token, workers } = options;
         let stop = CancellationToken::new();

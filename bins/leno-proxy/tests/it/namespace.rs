@@ -40,7 +40,7 @@ impl Network {
     /// `None` without root; says so.
     pub(crate) fn new(pods: usize) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            writeln!(std::io::stderr(), "skipped: network namespaces need root").unwrap();
+            eprintln!("skipped: network namespaces need root");
             return None;
         }
         let node = Namespace::new("node");

@@ -113,7 +113,7 @@ impl Mesh {
     /// Starts a proxy in a pod's namespace.
     fn start_proxy(&mut self, index: usize, role: &str, name: &str, more: &[(&str, &str)]) {
         let (state, token) =
-            (self.folder.path().join(&name), self.folder.path().join(format!("{name}.token")));
+            (self.folder.path().join(name), self.folder.path().join(format!("{name}.token")));
         fs::create_dir_all(&state).unwrap();
         chown(&state, Some(PROXY), Some(PROXY)).unwrap();
         fs::write(&token, format!("token of {name}\n")).unwrap();
