@@ -1,3 +1,5 @@
+//! Probes against small applications that answer as they are told to.
+
 use std::{convert::Infallible, net::Ipv4Addr};
 
 use ::http::{Request, Response};
