@@ -84,12 +84,14 @@ impl Namespace {
     pub(crate) fn command(&self, user: u32, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]);
+        // A test that is killed takes its processes along.
         if user != 0 {
             command.args([
                 "setpriv",
                 &format!("--reuid={user}"),
                 &format!("--regid={user}"),
                 "--clear-groups",
+                "--pdeathsig=KILL",
             ]);
         }
         command.arg(program).stdin(Stdio::null());
