@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod edge;
+mod hop;
+mod open;
 mod rig;
 
 use std::io::{Read, Write};
