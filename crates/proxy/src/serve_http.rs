@@ -6,7 +6,7 @@
 use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version as HttpVersion,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version as HttpVersion,
     uri::PathAndQuery,
 };
 use leno_decide::{
@@ -80,6 +80,7 @@ pub(crate) async fn outbound(
 ) -> Response<Body> {
     let _busy = Busy::new(&core.shared);
     let me = core.me();
+    hop::prepare_request(request.headers_mut(), true);
     preface::strip(request.headers_mut());
     identify_request(core, request.headers_mut());
     let ends = Ends {
@@ -201,6 +202,7 @@ pub(crate) async fn edge(
 ) -> Response<Body> {
     let _busy = Busy::new(&core.shared);
     let me = core.me();
+    hop::prepare_request(request.headers_mut(), true);
     believe_nothing(request.headers_mut(), connection.remote.ip(), connection.scheme);
     identify_request(core, request.headers_mut());
     let ends = Ends {
@@ -452,6 +454,7 @@ pub(crate) async fn inbound(
 ) -> Response<Body> {
     let _busy = Busy::new(&core.shared);
     let me = core.me();
+    hop::prepare_request(request.headers_mut(), true);
     match &connection.peer {
         Some(peer) => say_who(request.headers_mut(), peer, &core.shared),
         None => {
@@ -554,6 +557,12 @@ fn application_version(protocol: Protocol, request: &Request<Body>) -> Version {
 
 /// One normalisation, before any decision (docs/adr).
 fn normalise_path(request: &mut Request<Body>, record: &mut OpenRecord) -> Result<(), Response<Body>> {
+    if request.method() == Method::CONNECT {
+        // It has no path that a policy could look at, and what comes after it is not seen at all.
+        record.outcome(ResponseFlags::NONE, "connect_refused");
+        let message = "CONNECT is not carried";
+        return Err(respond::plain(request, StatusCode::METHOD_NOT_ALLOWED, message));
+    }
     let Some(target) = request.uri().path_and_query() else { return Ok(()) };
     if target.as_str() == "*" {
         return Ok(());

@@ -44,7 +44,7 @@ pub(crate) async fn carry(
     let Admitted { .. } = admitted;
     let deadline = preface::deadline(request.headers());
     preface::strip(request.headers_mut());
-    hop::prepare_request(request.headers_mut(), version == Version::H1);
+    hop::for_version(request.headers_mut(), version == Version::H1);
     let body = std::mem::replace(request.body_mut(), Body::empty());
     *request.body_mut() = record.count_request(body);
     if let Some(details) = record.details() {

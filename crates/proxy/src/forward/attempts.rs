@@ -382,7 +382,7 @@ impl Call<'_> {
         headers.clone_from(original.headers());
         edit(headers, &self.carried.forward.rule.request_headers);
         edit(headers, &backend.request_headers);
-        hop::prepare_request(headers, hop.key.version == Version::H1);
+        hop::for_version(headers, hop.key.version == Version::H1);
         preface::strip(headers);
         if !target.pool_name(false).is_empty()
             && let Some(deadline) = self.deadline

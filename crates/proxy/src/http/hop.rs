@@ -72,6 +72,17 @@ pub fn prepare_request(headers: &mut HeaderMap, keep_upgrade: bool) {
     }
 }
 
+/// Makes a prepared request fit for its next hop: only HTTP/1.1 can offer to change protocols, and what edits of the user's
+/// added about a connection is not theirs to say.
+pub fn for_version(headers: &mut HeaderMap, keep_upgrade: bool) {
+    let upgrade = if keep_upgrade { headers.get(UPGRADE).cloned() } else { None };
+    headers.remove(CONNECTION);
+    strip_hop_by_hop(headers);
+    if let Some(upgrade) = upgrade {
+        headers.insert(UPGRADE, upgrade);
+    }
+}
+
 /// Makes a received response fit to pass on. A 101 keeps its `Upgrade` field.
 pub fn prepare_response(headers: &mut HeaderMap, switching: bool) {
     let upgrade = if switching { headers.get(UPGRADE).cloned() } else { None };
@@ -81,7 +92,8 @@ pub fn prepare_response(headers: &mut HeaderMap, switching: bool) {
     }
 }
 
-/// The protocols that an HTTP/1.1 request offers to change to.
+/// The protocol that an HTTP/1.1 request offers to change to, if we let it: WebSocket and nothing else. What follows the
+/// change is judged by nobody, and `h2c` would be more requests.
 pub fn offered_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let offers = headers.get_all(CONNECTION).iter().any(|value| {
         value
@@ -89,7 +101,13 @@ pub fn offered_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
             .split(|b| *b == b',')
             .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     });
-    if offers { headers.get(UPGRADE).cloned() } else { None }
+    let websocket = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .split(|b| *b == b',')
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+    };
+    (offers && headers.get_all(UPGRADE).iter().any(websocket)).then(|| HeaderValue::from_static("websocket"))
 }
 
 /// Fields that no client may have removed by naming them in `Connection`.
