@@ -209,6 +209,10 @@ impl Stream {
             let _ = respond.send_response(status_only(StatusCode::BAD_GATEWAY), true);
             return;
         }
+        if parts.status == StatusCode::NO_CONTENT {
+            // RFC 9110 8.6.
+            parts.headers.remove(CONTENT_LENGTH);
+        }
         let without_body = is_head
             || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || body.has_ended();

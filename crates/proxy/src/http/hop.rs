@@ -208,22 +208,20 @@ pub(super) fn request_from_h2(
         return Err(HeadError { status: 431, reason: "too many header fields" });
     }
     refuse_connection_fields(headers)?;
+    refuse_outer_space(headers)?;
     if let Some(host) = headers.get(HOST) {
         if headers.get_all(HOST).iter().count() > 1 {
             return Err(bad("the Host field is repeated"));
         }
-        let differs = parts
-            .uri
-            .authority()
-            .is_some_and(|a| !a.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()));
+        let host = Authority::try_from(host.as_bytes()).map_err(|_| bad("the Host field is malformed"))?;
+        check_authority(&host)?;
+        let differs = parts.uri.authority().is_some_and(|a| !a.as_str().eq_ignore_ascii_case(host.as_str()));
         if differs {
             return Err(bad("the Host field differs from :authority"));
         }
     }
     if let Some(authority) = parts.uri.authority() {
-        if authority.as_str().contains('@') || authority.host().is_empty() {
-            return Err(bad("the authority is malformed"));
-        }
+        check_authority(authority)?;
         let host =
             HeaderValue::try_from(authority.as_str()).map_err(|_| bad("the authority is malformed"))?;
         headers.insert(HOST, host);
@@ -262,6 +260,30 @@ fn refuse_connection_fields(headers: &HeaderMap) -> Result<(), HeadError> {
     }
     if headers.get_all(TE).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
         return Err(bad("te is not trailers"));
+    }
+    Ok(())
+}
+
+/// RFC 9113 8.2.1: "A field value MUST NOT start or end with an ASCII whitespace character." HTTP/1.1 takes such space off, so
+/// that the application would read another value than the one that was judged.
+fn refuse_outer_space(headers: &HeaderMap) -> Result<(), HeadError> {
+    if headers.values().any(|value| value.as_bytes() != value.as_bytes().trim_ascii()) {
+        return Err(bad("a field value begins or ends with white space"));
+    }
+    Ok(())
+}
+
+/// An authority is a host, without user information, and a port that is one.
+pub(super) fn check_authority(authority: &Authority) -> Result<(), HeadError> {
+    let text = authority.as_str();
+    let host = authority.host();
+    let port = text.strip_prefix(host).ok_or(bad("the authority has user information"))?;
+    let port_is_fine = match port.strip_prefix(':') {
+        None => port.is_empty(),
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
+    };
+    if host.is_empty() || text.contains('@') || !port_is_fine {
+        return Err(bad("the authority is malformed"));
     }
     Ok(())
 }
