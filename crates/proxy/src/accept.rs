@@ -230,7 +230,7 @@ pub(crate) async fn plain(core: Rc<Core>, mut stream: TcpStream, port: u16) -> i
     let (handler_core, handled) = (core.clone(), connection.clone());
     let handler = Rc::new(async move |request| serve_http::inbound(&handler_core, &handled, request).await);
     tokio::select! {
-        _ = serve_auto(stream, core.server.clone(), handler, core.drain.handle()) => {}
+        _ = serve_auto(stream, core.strangers.clone(), handler, core.drain.handle()) => {}
         () = until_not_admitted(&core, &connection) => {}
     }
     Ok(())
@@ -325,7 +325,7 @@ pub(crate) async fn edge(
 async fn serve_edge(core: &Rc<Core>, stream: Stream, connection: EdgeConnection, drain: Drain) {
     let (handler_core, connection) = (core.clone(), Rc::new(connection));
     let handler = Rc::new(async move |request| serve_http::edge(&handler_core, &connection, request).await);
-    serve_auto(stream, core.server.clone(), handler, drain).await;
+    serve_auto(stream, core.strangers.clone(), handler, drain).await;
 }
 
 impl Core {

@@ -2,7 +2,14 @@
 //!
 //! Invariant: never leaves its thread; nothing in it is locked or contended.
 
-use std::{cell::RefCell, collections::HashSet, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::HashSet,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use leno_model::Workload;
 use leno_telemetry::{PeerMeta, Shard};
@@ -19,6 +26,12 @@ use crate::{
 /// Destinations that are remembered to speak HTTP.
 const MOST_HTTP_SEEN: usize = 4096;
 
+/// HTTP/2 streams that a client outside the mesh may open and take back at once (Envoy's default).
+const MOST_EARLY_RESETS: u64 = 500;
+
+/// A peer that is gone without a word (its node, its network) is noticed within twice this, and what waits for it fails.
+const PEER_PING: Duration = Duration::from_secs(15);
+
 /// See the module.
 pub(crate) struct Core {
     /// What all cores share.
@@ -33,6 +46,8 @@ pub(crate) struct Core {
     pub(crate) drain: DrainTrigger,
     /// Limits of connections from clients.
     pub(crate) server: Rc<ServerSettings>,
+    /// The same, from clients that nobody answers for.
+    pub(crate) strangers: Rc<ServerSettings>,
     /// Limits of connections to servers.
     pub(crate) client: Rc<ClientSettings>,
     /// What is known of the application.
@@ -66,6 +81,10 @@ impl Core {
             targets: Targets::default(),
             drain: DrainTrigger::new(),
             server: Rc::new(ServerSettings::default()),
+            strangers: Rc::new(ServerSettings {
+                h2_max_early_resets: Some(MOST_EARLY_RESETS),
+                ..ServerSettings::default()
+            }),
             client: Rc::new(ClientSettings::default()),
             app_health: Arc::default(),
             app_uid: "application".into(),
