@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use leno_model::Workload;
+use leno_model::{ServiceId, Workload};
 use leno_telemetry::{PeerMeta, Shard};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 
@@ -60,6 +60,8 @@ pub(crate) struct Core {
     me: RefCell<Option<(Arc<Workload>, Me)>>,
     /// Undeclared destinations that were seen to speak HTTP.
     http_seen: RefCell<HashSet<SocketAddr>>,
+    /// Services that were called since the last [`Core::report_used`].
+    used: RefCell<HashSet<ServiceId>>,
 }
 
 /// Who this proxy's workload is, in the forms that are needed often.
@@ -92,6 +94,7 @@ impl Core {
             random: RefCell::new(SmallRng::from_os_rng()),
             me: RefCell::default(),
             http_seen: RefCell::default(),
+            used: RefCell::default(),
             shared,
         })
     }
@@ -112,6 +115,27 @@ impl Core {
         if seen.len() < MOST_HTTP_SEEN {
             seen.insert(destination);
         }
+    }
+
+    /// Notes that a service is called, so that its scope is kept.
+    pub(crate) fn uses(&self, service: &ServiceId) {
+        let mut used = self.used.borrow_mut();
+        if !used.contains(service) {
+            used.insert(service.clone());
+        }
+    }
+
+    /// Tells what was called since the last time. Called every second, so that no request takes the lock.
+    pub(crate) fn report_used(&self) {
+        let used = std::mem::take(&mut *self.used.borrow_mut());
+        if !used.is_empty() {
+            self.shared.demand.touch(used.iter());
+        }
+    }
+
+    /// Whether whoever connects is on this proxy's own machine or pod: nobody else may speak with the workload's identity.
+    pub(crate) fn is_own(&self, remote: IpAddr) -> bool {
+        self.shared.bootstrap.is_own(remote)
     }
 
     /// Random bytes for ids.

@@ -46,6 +46,7 @@ pub(crate) async fn run(core: Rc<Core>) {
             }
             _ = changed.changed() => {}
             _ = sweep.tick() => {
+                core.report_used();
                 core.pool.sweep(crate::forward::target::IDLE.duration());
                 core.targets.sweep(&core.shared.tables.load());
             }

@@ -110,6 +110,7 @@ async fn outbound_route(
     let authority = hop::authority(request.headers()).unwrap_or_default().to_owned();
     let mut tables = core.shared.tables.load_full();
     let (service, port) = known_service(&tables, connection, &authority, &request, record)?;
+    core.uses(&service);
     if tables.loaded(&service, port).is_none() {
         record.waited();
         tables = load(core, &service, &request, record).await?;

@@ -81,6 +81,7 @@ pub(crate) async fn outbound(core: &Rc<Core>, stream: &mut TcpStream, dialled: S
     let mut tables = core.shared.tables.load_full();
     let Outbound::Known(known) = tables.outbound_by_address(dialled.ip(), dialled.port()) else { return };
     let (service, port) = (known.entry.service.clone(), known.port.port);
+    core.uses(&service);
     if known.loaded.is_none() {
         match core.shared.demand.load(&service).await {
             Demanded::Loaded => tables = core.shared.tables.load_full(),
