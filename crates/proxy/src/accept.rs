@@ -31,6 +31,9 @@ const ARRIVAL: Duration = Duration::from_secs(10);
 /// A connection of our application, which dialled an address.
 pub(crate) async fn outbound(core: Rc<Core>, mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    if !is_ours(&core, &stream)? {
+        return Ok(());
+    }
     let header = tokio::time::timeout(ARRIVAL, proxy_protocol::read(&mut stream)).await;
     let Some(dialled) = header.map_err(|_| io::ErrorKind::TimedOut)?? else { return Ok(()) };
     let dialled = dialled.destination;
@@ -64,8 +67,20 @@ pub(crate) async fn outbound(core: Rc<Core>, mut stream: TcpStream) -> io::Resul
 /// A client that names hosts in its requests (`HTTP_PROXY`).
 pub(crate) async fn http_proxy(core: Rc<Core>, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    serve_outbound(&core, stream, Rc::new(OutboundConnection { dialled: None })).await;
+    if is_ours(&core, &stream)? {
+        serve_outbound(&core, stream, Rc::new(OutboundConnection { dialled: None })).await;
+    }
     Ok(())
+}
+
+/// Whether it is our application that connects: what comes here leaves with the workload's identity.
+fn is_ours(core: &Core, stream: &TcpStream) -> io::Result<bool> {
+    let remote = stream.peer_addr()?;
+    let own = core.is_own(remote.ip());
+    if !own {
+        tracing::info!(%remote, "a stranger at the outbound port is closed");
+    }
+    Ok(own)
 }
 
 async fn serve_outbound(core: &Rc<Core>, stream: TcpStream, connection: Rc<OutboundConnection>) {

@@ -63,6 +63,8 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener, all: bool, stop: Canc
         let stream = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => match accepted {
+                // Configuration and the drain are for whoever is on this machine or in this pod.
+                Ok((_, remote)) if all && !shared.bootstrap.is_own(remote.ip()) => continue,
                 Ok((stream, _)) => stream,
                 Err(_) => {
                     tokio::time::sleep(Duration::from_millis(10)).await;
