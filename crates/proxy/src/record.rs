@@ -26,8 +26,10 @@ use tokio::time::Instant;
 
 use crate::{
     core::Core,
+    forward::guarded::holding,
     http::{Body, BodyError, BodyStream, hop},
     preface,
+    shared::Busy,
 };
 
 /// A record that is not closed yet.
@@ -37,6 +39,8 @@ pub(crate) struct OpenRecord {
     started: Instant,
     step_began: Instant,
     received: Rc<Counted>,
+    /// In flight until the body, or the tunnel, has ended: that is what a drain waits for.
+    _busy: Busy,
 }
 
 /// What passes through a body.
@@ -87,6 +91,7 @@ impl OpenRecord {
             started: now,
             step_began: now,
             received: Rc::new(received),
+            _busy: Busy::new(&core.shared),
         }
     }
 
@@ -172,7 +177,12 @@ impl OpenRecord {
         });
         let sent = Counted::default();
         sent.grpc.set(self.received.grpc.get());
-        if body.is_upgraded() || http_body::Body::is_end_stream(&body) {
+        if body.is_upgraded() {
+            self.close(&sent);
+            let busy = Busy::new(&self.core.shared);
+            return Response::from_parts(parts, holding(body, busy));
+        }
+        if http_body::Body::is_end_stream(&body) {
             self.close(&sent);
             return Response::from_parts(parts, body);
         }

@@ -78,7 +78,6 @@ pub(crate) async fn outbound(
     connection: &OutboundConnection,
     mut request: Request<Body>,
 ) -> Response<Body> {
-    let _busy = Busy::new(&core.shared);
     let me = core.me();
     hop::prepare_request(request.headers_mut(), true);
     preface::strip(request.headers_mut());
@@ -201,7 +200,6 @@ pub(crate) async fn edge(
     connection: &EdgeConnection,
     mut request: Request<Body>,
 ) -> Response<Body> {
-    let _busy = Busy::new(&core.shared);
     let me = core.me();
     hop::prepare_request(request.headers_mut(), true);
     believe_nothing(request.headers_mut(), connection.remote.ip(), connection.scheme);
@@ -453,7 +451,6 @@ pub(crate) async fn inbound(
     connection: &InboundConnection,
     mut request: Request<Body>,
 ) -> Response<Body> {
-    let _busy = Busy::new(&core.shared);
     let me = core.me();
     hop::prepare_request(request.headers_mut(), true);
     match &connection.peer {

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::{
     connect::{ConnectError, address_of, resolve},
     exchange::{Hop, HopError, exchange},
+    guarded::{ending, holding, is_over},
     pool::{PoolKey, Slot, Version},
     replay::Replay,
     target::{IDLE, Target},
@@ -32,7 +33,7 @@ use crate::{
         health::Outcome,
     },
     core::Core,
-    http::{Body, BodyStream, Delivery, SendFailure, hop},
+    http::{Body, BodyError, BodyStream, Delivery, SendFailure, hop},
     policy::Admitted,
     preface,
     record::OpenRecord,
@@ -507,22 +508,14 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Keeps a guard for as long as a body lasts.
-fn holding<G: 'static>(body: Body, guard: G) -> Body {
-    if body.is_upgraded() || http_body::Body::is_end_stream(&body) || body.as_full().is_some() {
-        return body;
-    }
-    Body::boxed(Holding { inner: body, deadline: None, _guard: guard })
-}
-
-/// Ends a response's body at the request's deadline (Istio: the timeout covers the whole response).
+/// Ends a response's body at the request's deadline (Istio: the timeout covers the whole response). A tunnel has its own limits.
 fn bounded(response: Response<Body>, deadline: Instant) -> Response<Body> {
     let (parts, body) = response.into_parts();
-    if body.is_upgraded() || http_body::Body::is_end_stream(&body) || body.as_full().is_some() {
+    if body.is_upgraded() || is_over(&body) {
         return Response::from_parts(parts, body);
     }
     let timer = Box::pin(tokio::time::sleep_until(deadline));
-    Response::from_parts(parts, Body::boxed(Holding { inner: body, deadline: Some(timer), _guard: () }))
+    Response::from_parts(parts, ending(body, timer, BodyError::Timeout))
 }
 
 struct Holding<G> {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     connect::{ConnectError, Security, connect},
+    guarded::holding,
     pool::{Life, PoolKey, Slot, Version},
 };
 use crate::{
@@ -66,7 +67,7 @@ pub(crate) async fn exchange(
                 let Some((client, life)) = core.pool.take(&hop.key) else { break };
                 life.requests.set(life.requests.get() + 1);
                 match client.send(request).await {
-                    Ok(response) => return Ok((response, hop.key.address)),
+                    Ok(response) => return Ok((in_its_place(response, life), hop.key.address)),
                     Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => {
                         request = *back
                     }
@@ -74,9 +75,9 @@ pub(crate) async fn exchange(
                 }
             }
             let (client, life) = fresh_h1(core, hop).await?;
-            life.requests.set(1);
+            life.requests.set(life.requests.get() + 1);
             let sent = client.send(request).await;
-            sent.map(|response| (response, hop.key.address))
+            sent.map(|response| (in_its_place(response, life), hop.key.address))
                 .map_err(|error| HopError::Send(error.delivery, error))
         }
         Version::H2 => {
@@ -96,6 +97,11 @@ pub(crate) async fn exchange(
                 .map_err(|error| HopError::Send(error.delivery, error))
         }
     }
+}
+
+/// A connection that becomes a tunnel leaves its pool, and keeps its place among the destination's connections.
+fn in_its_place(response: Response<Body>, life: Rc<Life>) -> Response<Body> {
+    if response.body().is_upgraded() { response.map(|body| holding(body, life)) } else { response }
 }
 
 async fn fresh_h1(
