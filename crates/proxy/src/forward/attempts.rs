@@ -518,43 +518,20 @@ fn bounded(response: Response<Body>, deadline: Instant) -> Response<Body> {
     Response::from_parts(parts, ending(body, timer, BodyError::Timeout))
 }
 
-struct Holding<G> {
-    inner: Body,
-    deadline: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
-    _guard: G,
-}
+/// A body that could not be read.
+struct Failed(BodyError);
 
-impl<G> Unpin for Holding<G> {}
+impl BodyStream for Failed {}
 
-impl<G> BodyStream for Holding<G> {
-    fn poll_progress(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) {
-        self.inner.poll_progress(cx);
-    }
-}
-
-impl<G> http_body::Body for Holding<G> {
+impl http_body::Body for Failed {
     type Data = bytes::Bytes;
-    type Error = crate::http::BodyError;
+    type Error = BodyError;
 
     fn poll_frame(
         self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, crate::http::BodyError>>> {
-        let this = self.get_mut();
-        if let Some(deadline) = &mut this.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return std::task::Poll::Ready(Some(Err(crate::http::BodyError::Timeout)));
-        }
-        std::pin::Pin::new(&mut this.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.size_hint()
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, BodyError>>> {
+        std::task::Poll::Ready(Some(Err(self.0.clone())))
     }
 }
 
@@ -575,7 +552,11 @@ async fn mirror(core: &Rc<Core>, carried: &Carried<'_>, body: Body) -> Body {
         tracing::debug!("a request with a body of unknown or large size is not mirrored");
         return body;
     }
-    let Ok(bytes) = body.collect(MIRRORED_BODY).await else { return Body::empty() };
+    let bytes = match body.collect(MIRRORED_BODY).await {
+        Ok(bytes) => bytes,
+        // What came of it is not the request: it fails as it would have failed on its way.
+        Err(error) => return Body::boxed(Failed(error)),
+    };
     for target in targets {
         let mut request = Request::new(Body::full(bytes.clone()));
         *request.method_mut() = carried.request.method().clone();
