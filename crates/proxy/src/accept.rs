@@ -23,6 +23,7 @@ use crate::{
     proxy_protocol,
     serve_http::{self, EdgeConnection, InboundConnection, OutboundConnection},
     serve_tcp,
+    standing::until_not,
 };
 
 /// Everything before the first request: PROXY header, handshake, preface.
@@ -251,20 +252,13 @@ pub(crate) async fn plain(core: Rc<Core>, mut stream: TcpStream, port: u16) -> i
     Ok(())
 }
 
-/// Ends when the mTLS mode would refuse the connection. Its requests are judged one by one anyway.
+/// Ends when the mTLS mode would refuse the connection. Its requests are judged one by one, for as long as they are open.
 async fn until_not_admitted(core: &Core, connection: &InboundConnection) {
-    let mut changed = core.shared.changed.subscribe();
-    loop {
-        if changed.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-        let tables = core.shared.tables.load();
-        let Some(inbound) = tables.inbound() else { continue };
+    let admitted = |inbound: &leno_decide::Inbound| {
         let rule = inbound.port(connection.port);
-        if admit_connection(&rule, connection.peer.is_some(), &mut NoTrace) != Admission::Admit {
-            return;
-        }
-    }
+        admit_connection(&rule, connection.peer.is_some(), &mut NoTrace) == Admission::Admit
+    };
+    until_not(core, admitted).await;
 }
 
 /// A client at a gateway's port.

@@ -33,6 +33,7 @@ mod respond;
 mod serve_http;
 mod serve_tcp;
 mod shared;
+mod standing;
 mod worker;
 
 pub use bootstrap::Bootstrap;

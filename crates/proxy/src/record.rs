@@ -229,6 +229,7 @@ impl RecordedBody {
         if let Some(error) = error {
             let (flag, code) = match error {
                 BodyError::Timeout => (ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout"),
+                BodyError::Refused(_) => (ResponseFlags::LOCAL_RESET, "rbac_access_denied"),
                 BodyError::Malformed(_) => {
                     (ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "upstream_protocol_error")
                 }

@@ -31,7 +31,7 @@ use crate::{
     preface,
     record::{Ends, OpenRecord},
     respond,
-    shared::Busy,
+    standing::{Asked, Standing},
 };
 
 /// An outbound connection of our application: what it dialled.
@@ -197,7 +197,7 @@ async fn load(
 /// A request of a client outside the mesh, at a gateway.
 pub(crate) async fn edge(
     core: &Rc<Core>,
-    connection: &EdgeConnection,
+    connection: &Rc<EdgeConnection>,
     mut request: Request<Body>,
 ) -> Response<Body> {
     let me = core.me();
@@ -223,11 +223,12 @@ pub(crate) async fn edge(
 
 async fn edge_route(
     core: &Rc<Core>,
-    connection: &EdgeConnection,
+    connection: &Rc<EdgeConnection>,
     mut request: Request<Body>,
     record: &mut OpenRecord,
 ) -> Result<Response<Body>, Response<Body>> {
     normalise_path(&mut request, record)?;
+    let standing = Standing::new(core, Asked::Edge(connection.clone()), &request);
     let tables = core.shared.tables.load_full();
     let not_found = |record: &mut OpenRecord, request: &Request<Body>| {
         record.outcome(ResponseFlags::NO_ROUTE, "route_not_found");
@@ -258,15 +259,15 @@ async fn edge_route(
                 source: connection.remote.ip(),
                 dialled: None,
             };
-            decide_and_carry(core, &tables, routes, facts, request, record).await
-        }
-        leno_decide::HostSelection::Misdirected(_) => {
-            record.outcome(ResponseFlags::NO_ROUTE, "misdirected_request");
-            Err(respond::plain(
-                &request,
-                StatusCode::MISDIRECTED_REQUEST,
-                "this connection is for another host",
-            ))
+            let carried = async {
+                match decide_and_carry(core, &tables, routes, facts, request, &mut *record).await {
+                    Ok(response) | Err(response) => response,
+                }
+            };
+            match standing.while_it_holds(carried).await {
+                Ok(response) => Ok(response),
+                Err((refused, id, by)) => Err(refuse(&refused, &id, &by, record)),
+            }
         }
         leno_decide::HostSelection::NotFound(_) => Err(not_found(record, &request)),
     }
@@ -287,22 +288,29 @@ fn edge_admit(
     };
     let headers = HeaderFacts(request.headers());
     let facts = request_facts(request, &headers, connection.scheme);
-    let arrival = Arrival {
-        peer: None,
-        remote: connection.remote,
-        client_ip: connection.remote.ip(),
-        local: core.shared.bootstrap.address,
-        port: connection.port,
-        sni: connection.sni.as_deref(),
-    };
-    match policy::admit_request(core, inbound, &arrival, request, &facts) {
+    let arrival = connection.arrival(core);
+    match policy::admit_request(core, inbound, &arrival, &facts) {
         Ok(_) => Ok(()),
         Err((id, by)) => Err(refuse(request, &id, &by, record)),
     }
 }
 
+impl EdgeConnection {
+    /// The facts that policies look at.
+    pub(crate) fn arrival(&self, core: &Core) -> Arrival<'_> {
+        Arrival {
+            peer: None,
+            remote: self.remote,
+            client_ip: self.remote.ip(),
+            local: core.shared.bootstrap.address,
+            port: self.port,
+            sni: self.sni.as_deref(),
+        }
+    }
+}
+
 /// Answers a request that policy refused.
-fn refuse(request: &Request<Body>, id: &str, by: &DenyReason, record: &mut OpenRecord) -> Response<Body> {
+fn refuse<B>(request: &Request<B>, id: &str, by: &DenyReason, record: &mut OpenRecord) -> Response<Body> {
     let matched = by.policy().map_or_else(
         || "none".to_owned(),
         |policy| {
@@ -318,8 +326,9 @@ fn refuse(request: &Request<Body>, id: &str, by: &DenyReason, record: &mut OpenR
     respond::denied(request, id)
 }
 
-fn request_facts<'r>(
-    request: &'r Request<Body>,
+/// What policies and routes look at.
+pub(crate) fn request_facts<'r, B>(
+    request: &'r Request<B>,
     headers: &'r HeaderFacts<'r>,
     scheme: &'r str,
 ) -> RequestFacts<'r> {
@@ -448,7 +457,7 @@ fn rewrite(forward: &Forward<'_>, request: &mut Request<Body>) {
 /// A request to our application.
 pub(crate) async fn inbound(
     core: &Rc<Core>,
-    connection: &InboundConnection,
+    connection: &Rc<InboundConnection>,
     mut request: Request<Body>,
 ) -> Response<Body> {
     let me = core.me();
@@ -493,12 +502,13 @@ pub(crate) async fn inbound(
 
 async fn inbound_admit(
     core: &Rc<Core>,
-    connection: &InboundConnection,
+    connection: &Rc<InboundConnection>,
     mut request: Request<Body>,
     record: &mut OpenRecord,
 ) -> Result<Response<Body>, Response<Body>> {
     normalise_path(&mut request, record)?;
     record.step(Step::Parse);
+    let standing = Standing::new(core, Asked::Inbound(connection.clone()), &request);
     let tables = core.shared.tables.load_full();
     let Some(inbound) = tables.inbound() else {
         let mut response = respond::plain(
@@ -513,14 +523,18 @@ async fn inbound_admit(
     let headers = HeaderFacts(request.headers());
     let facts = request_facts(&request, &headers, "http");
     let arrival = connection.arrival();
-    let admitted = match policy::admit_request(core, inbound, &arrival, &request, &facts) {
+    let admitted = match policy::admit_request(core, inbound, &arrival, &facts) {
         Ok(admitted) => admitted,
         Err((id, by)) => return Err(refuse(&request, &id, &by, record)),
     };
     let protocol = inbound.port(connection.port).protocol;
     record.step(Step::Policy);
     let version = application_version(protocol, &request);
-    Ok(application::carry(core, admitted, connection.port, version, request, record).await)
+    let carried = application::carry(core, admitted, connection.port, version, request, record);
+    match standing.while_it_holds(carried).await {
+        Ok(response) => Ok(response),
+        Err((refused, id, by)) => Err(refuse(&refused, &id, &by, record)),
+    }
 }
 
 impl InboundConnection {
@@ -630,7 +644,7 @@ fn say_who(headers: &mut HeaderMap, peer: &leno_model::SpiffeId, shared: &crate:
 }
 
 /// A header map as decisions see it.
-struct HeaderFacts<'h>(&'h HeaderMap);
+pub(crate) struct HeaderFacts<'h>(pub(crate) &'h HeaderMap);
 
 impl Headers for HeaderFacts<'_> {
     fn value(&self, name: &str) -> Option<Cow<'_, [u8]>> {

@@ -38,6 +38,7 @@ use crate::{
     preface,
     serve_http::InboundConnection,
     shared::Busy,
+    standing::until_not,
 };
 
 /// Endpoints that are tried for one connection.
@@ -252,21 +253,14 @@ where
     }
 }
 
-/// Ends when a change of policy or of the mTLS mode would refuse the connection.
-pub(crate) async fn until_refused(core: &Core, connection: &InboundConnection) {
-    let mut changed = core.shared.changed.subscribe();
-    loop {
-        if changed.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-        let tables = core.shared.tables.load();
-        let Some(inbound) = tables.inbound() else { continue };
+/// Ends when policy or the mTLS mode would refuse the connection.
+async fn until_refused(core: &Core, connection: &InboundConnection) {
+    let admitted = |inbound: &leno_decide::Inbound| {
         let rule = inbound.port(connection.port);
         let mode = leno_decide::admit_connection(&rule, connection.peer.is_some(), &mut NoTrace);
-        if mode != leno_decide::Admission::Admit || !policy::still_admitted(inbound, &connection.arrival()) {
-            return;
-        }
-    }
+        mode == leno_decide::Admission::Admit && policy::still_admitted(inbound, &connection.arrival())
+    };
+    until_not(core, admitted).await;
 }
 
 /// A connection to an address that the mesh does not know.
