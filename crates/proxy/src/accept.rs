@@ -21,7 +21,7 @@ use crate::{
     http::{Drain, ServerSettings, serve_auto, serve_h1, serve_h2},
     preface::{self, ALPN_H2, ALPN_TCP, Preface},
     proxy_protocol,
-    serve_http::{self, EdgeConnection, InboundConnection, OutboundConnection},
+    serve_http::{self, Chosen, EdgeConnection, InboundConnection, OutboundConnection},
     serve_tcp,
     standing::until_not,
 };
@@ -280,7 +280,8 @@ pub(crate) async fn edge(
         return Ok(());
     }
     if first.listener.protocol == GatewayProtocol::Tcp {
-        serve_tcp::edge(&core, &tables, &first.tcp, None, &mut stream).await;
+        let connection = EdgeConnection { remote, port, scheme: "tcp", listener: None, sni: None };
+        serve_tcp::edge(&core, &tables, &first.tcp, &connection, &mut stream).await;
         return Ok(());
     }
     let sni = detect::server_name(&stream).await?;
@@ -289,9 +290,11 @@ pub(crate) async fn edge(
         return Ok(());
     };
     let listener = &table.listener;
+    let sni: Option<Arc<str>> = sni.map(Into::into);
     match &listener.protocol {
         GatewayProtocol::TlsPassthrough => {
-            serve_tcp::edge(&core, &tables, &table.tcp, sni.as_deref(), &mut stream).await;
+            let connection = EdgeConnection { remote, port, scheme: "tls", listener: None, sni };
+            serve_tcp::edge(&core, &tables, &table.tcp, &connection, &mut stream).await;
         }
         GatewayProtocol::MeshPassthrough => serve_tcp::through(&core, &tables, &mut stream).await,
         GatewayProtocol::Https(settings) | GatewayProtocol::Tls(settings) => {
@@ -313,17 +316,13 @@ pub(crate) async fn edge(
                 Err(_) => return Err(io::ErrorKind::TimedOut.into()),
             };
             let mut stream = Stream::Server(Box::new(stream));
+            let chosen = Chosen { name: listener.name.clone(), client_ca: settings.client_ca.clone() };
+            let scheme = if http { "https" } else { "tls" };
+            let connection = EdgeConnection { remote, port, scheme, listener: Some(chosen), sni };
             if http {
-                let connection = EdgeConnection {
-                    remote,
-                    port,
-                    scheme: "https",
-                    listener: Some(listener.name.clone()),
-                    sni: sni.map(Into::into),
-                };
                 serve_edge(&core, stream, connection, core.drain.handle()).await;
             } else {
-                serve_tcp::edge(&core, &tables, &table.tcp, sni.as_deref(), &mut stream).await;
+                serve_tcp::edge(&core, &tables, &table.tcp, &connection, &mut stream).await;
             }
         }
         GatewayProtocol::Http | GatewayProtocol::Tcp => {}

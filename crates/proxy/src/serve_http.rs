@@ -12,7 +12,7 @@ use http::{
 use leno_decide::{
     DenyReason, Forward, Headers, NoTrace, Outbound, RequestFacts, RouteOutcome, Tables, route,
 };
-use leno_model::{Protocol, ServiceId};
+use leno_model::{GatewayProtocol, GatewayTls, Listener, Protocol, ServiceId};
 use leno_telemetry::{ConnectionSecurity, PeerMeta, Reporter, ResponseFlags, ServiceMeta, Step};
 
 use crate::{
@@ -66,10 +66,26 @@ pub(crate) struct EdgeConnection {
     pub(crate) port: u16,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
-    /// Name of the listener that the handshake chose.
-    pub(crate) listener: Option<Arc<str>>,
+    /// The listener that the handshake chose.
+    pub(crate) listener: Option<Chosen>,
     /// The name in the handshake.
     pub(crate) sni: Option<Arc<str>>,
+}
+
+/// The listener that a handshake was for, as it was then.
+pub(crate) struct Chosen {
+    /// Its name.
+    pub(crate) name: Arc<str>,
+    /// The authority that the client's certificate was verified against.
+    pub(crate) client_ca: Option<Arc<str>>,
+}
+
+impl Chosen {
+    /// Whether a listener is still the one that the handshake was for.
+    fn is(&self, listener: &Listener) -> bool {
+        let same = |settings: &GatewayTls| settings.client_ca == self.client_ca;
+        listener.name == self.name && matches!(&listener.protocol, GatewayProtocol::Https(tls) if same(tls))
+    }
 }
 
 /// A request of our application.
@@ -237,16 +253,30 @@ async fn edge_route(
     let Some(gateway) = tables.gateway().cloned() else { return Err(not_found(record, &request)) };
     let authority = hop::authority(request.headers()).unwrap_or_default().to_owned();
     let host = leno_decide::facts::host_of(&authority);
-    let accepted = connection.listener.as_ref().and_then(|name| {
-        gateway
-            .listeners(connection.port)
-            .iter()
-            .map(|table| &table.listener)
-            .find(|listener| listener.name == *name)
-    });
+    let misdirected = |record: &mut OpenRecord, request: &Request<Body>| {
+        record.outcome(ResponseFlags::NO_ROUTE, "misdirected_request");
+        let message = "this connection is for another host";
+        respond::plain(request, StatusCode::MISDIRECTED_REQUEST, message)
+    };
+    let accepted = match &connection.listener {
+        None => None,
+        Some(chosen) => {
+            let mut listeners = gateway.listeners(connection.port).iter().map(|table| &table.listener);
+            // A listener that is gone, or that asks for more than this client has shown, is nobody's leave to reach the others.
+            match listeners.find(|listener| chosen.is(listener)) {
+                Some(listener) => Some(listener),
+                None => return Err(misdirected(record, &request)),
+            }
+        }
+    };
     record.step(Step::Parse);
     edge_admit(core, &tables, connection, &request, record)?;
     match gateway.select_host(connection.port, accepted, host) {
+        leno_decide::HostSelection::Routes { listener, .. }
+            if accepted.is_none() && listener.listener.protocol != GatewayProtocol::Http =>
+        {
+            Err(misdirected(record, &request))
+        }
         leno_decide::HostSelection::Routes { listener, routes, .. } => {
             if listener.listener.https_redirect && connection.scheme == "http" {
                 let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
@@ -269,6 +299,7 @@ async fn edge_route(
                 Err((refused, id, by)) => Err(refuse(&refused, &id, &by, record)),
             }
         }
+        leno_decide::HostSelection::Misdirected(_) => Err(misdirected(record, &request)),
         leno_decide::HostSelection::NotFound(_) => Err(not_found(record, &request)),
     }
 }

@@ -36,7 +36,7 @@ use crate::{
     http::tunnel::{TunnelEnd, TunnelLimits, TunnelReason, copy_bidirectional},
     policy::{self, Admitted},
     preface,
-    serve_http::InboundConnection,
+    serve_http::{EdgeConnection, InboundConnection},
     shared::Busy,
     standing::until_not,
 };
@@ -108,14 +108,31 @@ pub(crate) async fn edge<S>(
     core: &Rc<Core>,
     tables: &Arc<Tables>,
     table: &TcpTable,
-    sni: Option<&str>,
+    connection: &EdgeConnection,
     stream: &mut S,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let _busy = Busy::new(&core.shared);
-    let facts = TcpFacts { sni, destination: None };
-    carry(core, tables, table, &facts, stream, None, policy::admit_outbound()).await;
+    let arrival = connection.arrival(core);
+    let admitted = match tables.inbound().map(|inbound| policy::admit_bytes(core, inbound, &arrival)) {
+        Some(Ok(admitted)) => admitted,
+        Some(Err((id, _))) => {
+            tracing::info!(remote = %connection.remote, id, "a connection is refused by a policy");
+            return;
+        }
+        None => {
+            tracing::debug!("the gateway's policies have not arrived; the connection is closed");
+            return;
+        }
+    };
+    let facts = TcpFacts { sni: connection.sni.as_deref(), destination: None };
+    tokio::select! {
+        () = carry(core, tables, table, &facts, stream, None, admitted) => {}
+        () = until_not(core, |inbound| policy::still_admitted(inbound, &arrival)) => {
+            tracing::info!(remote = %connection.remote, "a change of policy closes a connection");
+        }
+    }
 }
 
 async fn carry<S>(
