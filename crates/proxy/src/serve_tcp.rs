@@ -29,7 +29,8 @@ use crate::{
     forward::{
         attempts::hop_to,
         connect::{Security, connect},
-        pool::Version,
+        exchange::{HopError, take_slot},
+        pool::{Slot, Version},
         stream::Stream,
         target::Target,
     },
@@ -160,6 +161,7 @@ async fn carry<S>(
     let target = core.targets.get(core, tables, &ready);
     let me = core.me();
     let mut tried = Vec::new();
+    let mut flag = ResponseFlags::NO_HEALTHY_UPSTREAM;
     for _ in 0..TRIES {
         let rolls = (core.roll(), core.roll());
         let choice = Choice { key: None, rolls, now: core.shared.clock(), tried: &tried, dialled };
@@ -168,7 +170,7 @@ async fn carry<S>(
         let peer = target.cluster.peer(position);
         let meta = target.peer_meta(peer.endpoint());
         match dial(core, &target, position).await {
-            Ok(mut upstream) => {
+            Ok((mut upstream, _slot)) => {
                 let _in_flight = InFlight::on(&peer.health);
                 target.cluster.health.report(&peer.health, Outcome::Status(200), None, core.shared.clock());
                 let open = Open::new(core, Reporter::Source, me.meta.clone(), meta, target.meta.clone());
@@ -177,7 +179,7 @@ async fn carry<S>(
                 open.close(flags_of(&end), end.a_to_b, end.b_to_a);
                 return;
             }
-            Err(error) => {
+            Err(HopError::Connect(error)) => {
                 tracing::debug!(%error, upstream = %target.name, "connection attempt failed");
                 let policy = target.cluster.policy.outlier.as_ref();
                 target.cluster.health.report(
@@ -187,30 +189,32 @@ async fn carry<S>(
                     core.shared.clock(),
                 );
             }
+            Err(error) => {
+                tracing::debug!(?error, upstream = %target.name, "the connection is closed");
+                flag = ResponseFlags::UPSTREAM_OVERFLOW;
+                break;
+            }
         }
+        flag = ResponseFlags::UPSTREAM_CONNECTION_FAILURE;
     }
     let open = Open::new(core, Reporter::Source, me.meta, PeerMeta::unknown(), target.meta.clone());
     open.opened();
-    let flag = if tried.is_empty() {
-        ResponseFlags::NO_HEALTHY_UPSTREAM
-    } else {
-        ResponseFlags::UPSTREAM_CONNECTION_FAILURE
-    };
     open.close(flag, 0, 0);
 }
 
-async fn dial(
-    core: &Core,
-    target: &Target,
-    position: usize,
-) -> Result<Stream, crate::forward::connect::ConnectError> {
-    let hop = hop_to(core, target, position, Version::H1).await?;
+/// A connection to an endpoint, and the place that it takes among those to the destination.
+async fn dial(core: &Core, target: &Target, position: usize) -> Result<(Stream, Slot), HopError> {
+    let hop = hop_to(core, target, position, Version::H1).await.map_err(HopError::Connect)?;
+    let slot = take_slot(&hop).ok_or(HopError::Overflow)?;
     let endpoint = target.cluster.peer(position).endpoint();
     let security = match hop.security {
-        Security::Mesh { .. } => target.security(core, endpoint, preface::ALPN_TCP)?,
+        Security::Mesh { .. } => {
+            target.security(core, endpoint, preface::ALPN_TCP).map_err(HopError::Connect)?
+        }
         other => other,
     };
-    connect(hop.key.address, &security, hop.connect_timeout).await
+    let stream = connect(hop.key.address, &security, hop.connect_timeout).await.map_err(HopError::Connect)?;
+    Ok((stream, slot))
 }
 
 async fn copy<S>(core: &Core, target: &Target, stream: &mut S, upstream: &mut Stream) -> TunnelEnd

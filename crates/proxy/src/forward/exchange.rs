@@ -191,7 +191,8 @@ async fn slot(core: &Rc<Core>, hop: &Hop) -> Result<Place, HopError> {
     Err(HopError::Overflow)
 }
 
-fn take_slot(hop: &Hop) -> Option<Slot> {
+/// A place among the destination's connections, if there is one.
+pub(crate) fn take_slot(hop: &Hop) -> Option<Slot> {
     let before = hop.health.connections.fetch_add(1, Relaxed);
     let health = hop.health.clone();
     let slot = Slot::new(move || _ = health.connections.fetch_sub(1, Relaxed));
