@@ -3,10 +3,15 @@
 //! Invariants: every step before the first request has a deadline; a connection that does not prove what its port demands is
 //! closed before a byte of it reaches the application.
 
-use std::{io, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    io,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use leno_decide::{Admission, NoTrace, Outbound, admit_connection};
-use leno_identity::{HandshakeFailure, peer_identity};
+use leno_identity::{HandshakeFailure, PeerIdentity, peer_identity};
 use leno_model::{GatewayProtocol, Protocol};
 use leno_telemetry::{PeerMeta, ServiceMeta, metrics::names};
 use rustls::ServerConfig;
@@ -18,7 +23,7 @@ use crate::{
     detect,
     edge_tls::EdgeTls,
     forward::stream::Stream,
-    http::{Drain, ServerSettings, serve_auto, serve_h1, serve_h2},
+    http::{Drain, DrainTrigger, ServerSettings, serve_auto, serve_h1, serve_h2},
     preface::{self, ALPN_H2, ALPN_TCP, Preface},
     proxy_protocol,
     serve_http::{self, Chosen, EdgeConnection, InboundConnection, OutboundConnection},
@@ -28,6 +33,9 @@ use crate::{
 
 /// Everything before the first request: PROXY header, handshake, preface.
 const ARRIVAL: Duration = Duration::from_secs(10);
+
+/// Longest that a peer may say it keeps an idle connection.
+const LONGEST_IDLE: Duration = Duration::from_secs(3600);
 
 /// A connection of our application, which dialled an address.
 pub(crate) async fn outbound(core: Rc<Core>, mut stream: TcpStream) -> io::Result<()> {
@@ -124,6 +132,7 @@ pub(crate) async fn mesh(core: Rc<Core>, stream: TcpStream, config: Arc<ServerCo
         tracing::info!(%remote, host, service_port, "a peer asks for a service that this workload does not serve");
         return Ok(());
     };
+    let expires = until_expired(&peer);
     let connection = Rc::new(InboundConnection {
         source: source_meta(&preface, &peer.spiffe_id),
         peer: Some(peer.spiffe_id),
@@ -134,15 +143,51 @@ pub(crate) async fn mesh(core: Rc<Core>, stream: TcpStream, config: Arc<ServerCo
         sni,
     });
     let mut settings = (*core.server).clone();
-    // The peer closes an idle connection; we wait longer, so that it never finds one closed (PAINS P2).
-    settings.keep_alive = preface.idle.duration() + Duration::from_secs(30);
+    // The peer closes an idle connection; we wait longer, so that it never finds one closed (PAINS P2), but not for ever.
+    settings.keep_alive = preface.idle.duration().min(LONGEST_IDLE) + Duration::from_secs(30);
     let mut stream = Stream::Server(Box::new(stream));
-    if alpn == ALPN_TCP {
-        serve_tcp::inbound(&core, &connection, &mut stream).await;
-    } else {
-        serve_inbound(&core, stream, connection, Rc::new(settings), alpn == ALPN_H2).await;
+    let inside = match &*alpn {
+        // What is declared here is believed, not what the peer calls it: as bytes, its requests could say who sends them.
+        ALPN_TCP if inbound.port(port).protocol.is_http() => Inside::Unknown,
+        ALPN_TCP => {
+            serve_tcp::inbound(&core, &connection, &mut stream).await;
+            return Ok(());
+        }
+        ALPN_H2 => Inside::H2,
+        _ => Inside::H1,
+    };
+    // Its requests finish; its next ones come by a connection that its new certificate has opened, if it was given one.
+    let end = DrainTrigger::new();
+    let (drain, mut asked) = (end.handle(), core.drain.handle());
+    let ask = async {
+        tokio::select! {
+            () = asked.started() => {}
+            () = tokio::time::sleep(expires) => {
+                tracing::debug!(%remote, "a peer's certificate has ended; its connection is asked to");
+            }
+        }
+        end.start();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = serve_inbound(&core, stream, connection, Rc::new(settings), inside, drain) => {}
+        () = ask => {}
     }
     Ok(())
+}
+
+/// How long what a peer has proved is still true.
+fn until_expired(peer: &PeerIdentity) -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Duration::from_secs(peer.not_after.as_secs()).saturating_sub(now)
+}
+
+/// The version of HTTP in a peer's connection.
+#[derive(Clone, Copy)]
+enum Inside {
+    H1,
+    H2,
+    Unknown,
 }
 
 async fn greet(
@@ -159,19 +204,20 @@ async fn serve_inbound(
     stream: Stream,
     connection: Rc<InboundConnection>,
     settings: Rc<ServerSettings>,
-    h2: bool,
+    inside: Inside,
+    drain: Drain,
 ) {
     let (handler_core, handled) = (core.clone(), connection.clone());
     let handler = Rc::new(async move |request| serve_http::inbound(&handler_core, &handled, request).await);
     let serve = async {
-        if h2 {
-            serve_h2(stream, settings, handler, core.drain.handle()).await;
-        } else {
-            serve_h1(stream, settings, handler, core.drain.handle()).await;
+        match inside {
+            Inside::H1 => serve_h1(stream, settings, handler, drain).await,
+            Inside::H2 => serve_h2(stream, settings, handler, drain).await,
+            Inside::Unknown => serve_auto(stream, settings, handler, drain).await,
         }
     };
     tokio::select! {
-        () = serve => {}
+        _ = serve => {}
         () = until_not_admitted(core, &connection) => {
             tracing::info!(remote = %connection.remote, "a change of policy closes a connection");
         }
