@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
-    connect::{ConnectError, address_of, resolve},
+    connect::{ConnectError, Security, address_of, resolve},
     exchange::{Hop, HopError, exchange},
     guarded::{ending, holding, is_over},
     pool::{PoolKey, Slot, Version},
@@ -231,7 +231,7 @@ impl Call<'_> {
         if let Some(details) = record.details() {
             details.connection.upstream_host = Some(hop.key.address);
         }
-        let request = self.request_for(target, backend, &hop);
+        let request = self.request_for(backend, &hop);
         record.step(Step::Balance);
         let sent = match self.carried.forward.attempt_timeout(backend) {
             None => exchange(core, &hop, request).await,
@@ -267,8 +267,8 @@ impl Call<'_> {
     ) -> Tried {
         let (mut parts, body) = response.into_parts();
         let status = parts.status.as_u16();
-        let peer =
-            matches!(target.cluster.peer(position).endpoint().tunnel, Tunnel::Mesh | Tunnel::Gateway { .. });
+        // Only what came over the mesh's mTLS is a peer's word: a DestinationRule may have an endpoint spoken to in plaintext.
+        let peer = !target.is_plain(target.cluster.peer(position).endpoint());
         let not_delivered = parts.headers.remove(preface::NOT_DELIVERED).is_some() && peer;
         if !peer {
             preface::strip(&mut parts.headers);
@@ -373,7 +373,7 @@ impl Call<'_> {
     }
 
     /// The request as this attempt sends it.
-    fn request_for(&self, target: &Target, backend: &Backend, hop: &Hop) -> Request<Body> {
+    fn request_for(&self, backend: &Backend, hop: &Hop) -> Request<Body> {
         let original = &self.carried.request;
         let mut request = Request::new(self.replay.copy());
         *request.method_mut() = original.method().clone();
@@ -385,7 +385,7 @@ impl Call<'_> {
         edit(headers, &backend.request_headers);
         hop::for_version(headers, hop.key.version == Version::H1);
         preface::strip(headers);
-        if !target.pool_name(false).is_empty()
+        if matches!(hop.security, Security::Mesh { .. })
             && let Some(deadline) = self.deadline
         {
             let left = deadline.saturating_duration_since(Instant::now()).as_millis();
