@@ -50,6 +50,8 @@ pub(crate) struct Core {
     pub(crate) strangers: Rc<ServerSettings>,
     /// Limits of connections to servers.
     pub(crate) client: Rc<ClientSettings>,
+    /// The same, to peers in the mesh: these are asked whether they are there. Others may take pings for abuse (gRPC does).
+    pub(crate) mesh_client: Rc<ClientSettings>,
     /// What is known of the application.
     pub(crate) app_health: Arc<ServiceHealth>,
     /// Key of the application's connections.
@@ -88,6 +90,7 @@ impl Core {
                 ..ServerSettings::default()
             }),
             client: Rc::new(ClientSettings::default()),
+            mesh_client: Rc::new(ClientSettings { h2_ping: Some(PEER_PING), ..ClientSettings::default() }),
             app_health: Arc::default(),
             app_uid: "application".into(),
             app_name: "".into(),

@@ -139,13 +139,19 @@ async fn multiplexed(core: &Rc<Core>, hop: &Hop) -> Result<H2Client, HopError> {
         let source = error.into_io().unwrap_or_else(|| std::io::Error::other("the HTTP/2 handshake failed"));
         HopError::Connect(ConnectError::Tcp { address, source })
     };
-    let (client, driver) = H2Client::handshake(stream, scheme, &core.client).await.map_err(failed)?;
-    core.pool.add_multiplexed(&hop.key, client.clone());
+    let settings = match &hop.security {
+        Security::Mesh { .. } => &core.mesh_client,
+        Security::Plain | Security::Outside { .. } => &core.client,
+    };
+    let (client, driver) = H2Client::handshake(stream, scheme, settings).await.map_err(failed)?;
+    let life = life(hop, slot);
+    life.requests.set(1);
+    core.pool.add_multiplexed(&hop.key, client.clone(), life.clone());
     tokio::task::spawn_local(async move {
         if let Err(error) = driver.await {
             tracing::debug!(%address, %error, "a connection ended");
         }
-        drop(slot);
+        drop(life);
     });
     Ok(client)
 }
