@@ -104,7 +104,10 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "leno", &mut io::stdout());
+            // Written by us: `generate` panics when nobody reads any more.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "leno", &mut script);
+            write::bytes(&script);
             Ok(())
         }
     };

@@ -9,6 +9,11 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
+/// Text as it is.
+pub(crate) fn bytes(text: &[u8]) {
+    let _ = io::stdout().write_all(text);
+}
+
 /// A value for programs.
 pub(crate) fn json(value: &Value) {
     line(&serde_json::to_string_pretty(value).unwrap_or_default());

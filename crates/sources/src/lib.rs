@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod folder;
 mod overlay;
 mod watch;
 

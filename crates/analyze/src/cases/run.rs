@@ -50,6 +50,9 @@ pub fn run(case: &Case, settings: &MeshSettings) -> Ran {
         }
         finish(&mut observed, matches!(request.target, Target::Http { .. }));
     }
+    if let Caller::Workload(from) = &case.from {
+        observed.workload = world.workload(from).ok().map(|found| describe::workload(found));
+    }
     observed.diagnostics = Some(world.diagnostics(case));
     observed.statuses = Some(world.compiled.statuses);
     Ran { observed, trace: trace.steps }

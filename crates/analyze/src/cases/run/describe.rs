@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use leno_decide::Step;
 use leno_model::{
-    AbortWith, Fault, HeaderEdits, Percent, RetryCondition, RetryPolicy, ServiceId, TrafficPolicy,
+    AbortWith, Fault, HeaderEdits, Listener, Percent, RetryCondition, RetryPolicy, ServiceId, TrafficPolicy,
+    Workload,
 };
 use serde_json::{Value, json};
 
@@ -71,6 +72,28 @@ pub(super) fn policy(policy: &TrafficPolicy) -> Value {
         "outlier": outlier,
         "locality": locality,
         "tls": tls,
+    })
+}
+
+/// What a workload's own proxy is told about it, but for the places that it comes from and the policies that select it.
+pub(super) fn workload(workload: &Workload) -> Value {
+    json!({
+        "identity": workload.identity,
+        "network": workload.network,
+        "locality": workload.locality,
+        "owner": workload.owner,
+        "canonical_name": workload.canonical_name,
+        "canonical_revision": workload.canonical_revision,
+    })
+}
+
+/// A listener without its routes.
+pub(super) fn listener(listener: &Listener) -> Value {
+    json!({
+        "name": listener.name,
+        "port": listener.port,
+        "host": listener.host.to_string(),
+        "protocol": listener.protocol,
     })
 }
 
