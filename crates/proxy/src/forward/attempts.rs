@@ -431,13 +431,14 @@ pub(crate) async fn hop_to(
         Tunnel::Mesh | Tunnel::Plain | Tunnel::Gateway { .. } => address_of(endpoint, target.port, plain)?,
     };
     let limits: &Limits = &target.limits;
-    let idle = if plain { IDLE_PLAIN } else { IDLE.duration() };
+    let (idle, proved) = if plain { (IDLE_PLAIN, None) } else { (IDLE.duration(), core.proved_for()) };
+    let longest = limits.max_connection_duration.map(leno_model::Millis::duration);
     Ok(Hop {
         key: PoolKey { address, uid: endpoint.uid.clone(), name: target.pool_name(plain), version },
         security: target.security(core, endpoint, alpn)?,
         connect_timeout: target.connect_timeout(),
         idle: limits.http_idle_timeout.duration().min(idle),
-        max_age: limits.max_connection_duration.map(leno_model::Millis::duration),
+        max_age: [longest, proved].into_iter().flatten().min(),
         max_requests: limits.max_requests_per_connection,
         max_connections: limits.max_connections,
         max_pending: limits.max_pending_requests,
