@@ -316,6 +316,10 @@ impl Call<'_> {
                 "downstream_remote_disconnect",
                 cause.to_string(),
             ),
+            // Nobody but the client is at fault, and no endpoint could have carried it.
+            HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadRequest(_)) => {
+                (None, None, ResponseFlags::INVALID_HEADERS, "request_not_forwardable", cause.to_string())
+            }
             HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadResponse(_)) => (
                 Some(AttemptOutcome::Status { code: 502, grpc: None }),
                 Some(Outcome::Broken),
@@ -345,6 +349,7 @@ impl Call<'_> {
             Some(AttemptOutcome::Status { code, .. }) => {
                 StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY)
             }
+            _ if flags == ResponseFlags::INVALID_HEADERS => StatusCode::BAD_REQUEST,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut response = respond::plain(request, status, &message);
