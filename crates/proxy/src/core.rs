@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use leno_model::{ServiceId, Workload};
@@ -28,6 +28,9 @@ const MOST_HTTP_SEEN: usize = 4096;
 
 /// HTTP/2 streams that a client outside the mesh may open and take back at once (Envoy's default).
 const MOST_EARLY_RESETS: u64 = 500;
+
+/// So long before its certificate ends a connection gets nothing new.
+const BEFORE_EXPIRY: Duration = Duration::from_secs(2);
 
 /// A peer that is gone without a word (its node, its network) is noticed within twice this, and what waits for it fails.
 const PEER_PING: Duration = Duration::from_secs(15);
@@ -134,6 +137,14 @@ impl Core {
         if !used.is_empty() {
             self.shared.demand.touch(used.iter());
         }
+    }
+
+    /// How long a connection that this proxy's certificate opens is used: its server asks it to end with the certificate, and
+    /// nothing may be on its way to it then.
+    pub(crate) fn proved_for(&self) -> Option<Duration> {
+        let ends = self.shared.identity.certificate()?.not_after();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Some(Duration::from_secs(ends.as_secs()).saturating_sub(now + BEFORE_EXPIRY))
     }
 
     /// Whether whoever connects is on this proxy's own machine or pod: nobody else may speak with the workload's identity.

@@ -117,6 +117,10 @@ fn failed(asked: &Request<()>, port: u16, error: &HopError, record: &mut OpenRec
             true,
             cause.to_string(),
         ),
+        // It reached nobody, but it would not reach anybody elsewhere either.
+        HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadRequest(_)) => {
+            (ResponseFlags::INVALID_HEADERS, "request_not_forwardable", true, cause.to_string())
+        }
         HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadResponse(_)) => (
             ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
             "upstream_protocol_error",
@@ -134,8 +138,13 @@ fn failed(asked: &Request<()>, port: u16, error: &HopError, record: &mut OpenRec
     if let Some(details) = record.details() {
         details.upstream_transport_failure = Some(message.clone().into());
     }
-    let malformed = flags == ResponseFlags::UPSTREAM_PROTOCOL_ERROR;
-    let status = if malformed { StatusCode::BAD_GATEWAY } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if flags == ResponseFlags::UPSTREAM_PROTOCOL_ERROR {
+        StatusCode::BAD_GATEWAY
+    } else if flags == ResponseFlags::INVALID_HEADERS {
+        StatusCode::BAD_REQUEST
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     let mut response = respond::plain(asked, status, &message);
     if !delivered {
         respond::mark_not_delivered(&mut response);

@@ -316,6 +316,10 @@ impl Call<'_> {
                 "downstream_remote_disconnect",
                 cause.to_string(),
             ),
+            // Nobody but the client is at fault, and no endpoint could have carried it.
+            HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadRequest(_)) => {
+                (None, None, ResponseFlags::INVALID_HEADERS, "request_not_forwardable", cause.to_string())
+            }
             HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadResponse(_)) => (
                 Some(AttemptOutcome::Status { code: 502, grpc: None }),
                 Some(Outcome::Broken),
@@ -345,6 +349,7 @@ impl Call<'_> {
             Some(AttemptOutcome::Status { code, .. }) => {
                 StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY)
             }
+            _ if flags == ResponseFlags::INVALID_HEADERS => StatusCode::BAD_REQUEST,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut response = respond::plain(request, status, &message);
@@ -431,13 +436,14 @@ pub(crate) async fn hop_to(
         Tunnel::Mesh | Tunnel::Plain | Tunnel::Gateway { .. } => address_of(endpoint, target.port, plain)?,
     };
     let limits: &Limits = &target.limits;
-    let idle = if plain { IDLE_PLAIN } else { IDLE.duration() };
+    let (idle, proved) = if plain { (IDLE_PLAIN, None) } else { (IDLE.duration(), core.proved_for()) };
+    let longest = limits.max_connection_duration.map(leno_model::Millis::duration);
     Ok(Hop {
         key: PoolKey { address, uid: endpoint.uid.clone(), name: target.pool_name(plain), version },
         security: target.security(core, endpoint, alpn)?,
         connect_timeout: target.connect_timeout(),
         idle: limits.http_idle_timeout.duration().min(idle),
-        max_age: limits.max_connection_duration.map(leno_model::Millis::duration),
+        max_age: [longest, proved].into_iter().flatten().min(),
         max_requests: limits.max_requests_per_connection,
         max_connections: limits.max_connections,
         max_pending: limits.max_pending_requests,

@@ -13,7 +13,7 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::rig::{App, EDGE, Rig, app_address, is_closed, proxy_address, read_until, until};
+use crate::rig::{App, EDGE, Rig, admin, app_address, is_closed, proxy_address, read_until, until};
 
 const RAW_GATEWAY: &str = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -210,4 +210,66 @@ spec:
         let head = read_until(&mut stream, "\r\n\r\n");
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_cannot_be_forwarded_is_its_clients_fault_and_no_endpoints() {
+    const GATEWAY: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: rpc}
+spec:
+  selector: {app: web}
+  ports: [{name: http2, port: 80, targetPort: 9090}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge-9}
+spec:
+  gatewayClassName: istio
+  listeners: [{name: http, port: 7080, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: rpc}
+spec:
+  parentRefs: [{name: edge-9}]
+  rules: [{backendRefs: [{name: rpc, port: 80}]}]
+---
+";
+    let rig = Rig::start(GATEWAY, 1).await;
+    let listener = tokio::net::TcpListener::bind((app_address("web-0"), 9090)).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut server = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = server.accept().await {
+                    let _ = respond.send_response(http::Response::new(()), true);
+                }
+            });
+        }
+    });
+    let (_server, _edge) = (rig.proxy("web-0").await, rig.proxy(EDGE).await);
+    let answer = async |request: &'static str| {
+        let ask = move || {
+            let mut stream = connect(7080);
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer);
+            answer
+        };
+        tokio::task::spawn_blocking(ask).await.unwrap()
+    };
+    let good = "GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n";
+    until("the gateway leads to the application", async || answer(good).await.starts_with("HTTP/1.1 200"))
+        .await;
+    // HTTP/2 asks for an authority, and HTTP/1.0 does not.
+    let nameless = answer("GET / HTTP/1.0\r\n\r\n").await;
+    assert!(nameless.starts_with("HTTP/1.1 400"), "{nameless}");
+    let clusters = admin(EDGE, "/clusters").await;
+    assert!(clusters.contains("\"avoided_for_ms\": 0"), "{clusters}");
+    assert!(
+        !clusters.lines().any(|line| line.contains("avoided_for_ms") && !line.contains(": 0")),
+        "{clusters}"
+    );
 }

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use leno_identity::{ExpectedPeers, IdentityStore, Trust, TrustBundle, WorkloadCertificate, client_config};
-use leno_model::TrustDomain;
+use leno_model::{Millis, TrustDomain};
 use leno_proxy::proxy_protocol::{Dialled, encode};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -52,6 +52,31 @@ async fn a_peer_that_calls_its_requests_bytes_cannot_say_who_sends_them() {
         assert!(answer.contains("URI=spiffe://cluster.local/ns/default/sa/client"), "{answer}");
         assert!(!answer.contains("kube-system"), "{answer}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_ends_with_the_certificate_that_opened_it_and_no_request_is_lost() {
+    let mut rig = Rig::start("", 1).await;
+    rig.certificate_ttl = Millis(8_000);
+    let app = App::start("web-0", 200).await;
+    let (_server, _client) = (rig.proxy("web-0").await, rig.proxy("client-0").await);
+    let mut stream = peer(&rig, b"leno-h1").await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
+    let closed = tokio::spawn(async move {
+        let mut all = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut all)).await.unwrap();
+        all
+    });
+    // These renew: their connections come and go with the certificates.
+    let mut paid = 0;
+    while !closed.is_finished() {
+        let answer = ask("POST", "/pay", "").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        paid += 1;
+    }
+    let answer = closed.await.expect("it ends by itself");
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "its request was answered first");
+    assert_eq!(app.count(), paid + 1);
 }
 
 fn tls(mode: &str) -> String {

@@ -41,6 +41,7 @@ pub(crate) const RAW: &str = "240.240.0.2:7000";
 pub(crate) struct Rig {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) control: Option<Control>,
+    pub(crate) certificate_ttl: Millis,
     root: leno_ca::Root,
     workers: Arc<Workers>,
     pods: BTreeMap<String, (String, bool)>,
@@ -69,6 +70,7 @@ impl Rig {
         });
         let mut rig = Self {
             control: None,
+            certificate_ttl: Millis(3_600_000),
             root,
             workers: Workers::start(1, "traffic").unwrap(),
             pods,
@@ -145,7 +147,7 @@ impl Rig {
             control: vec![self.control_address],
             control_identity: leno_identity::control_plane_identity(&TrustDomain::default()),
             roots: self.root.certificate_pem(),
-            certificate_ttl: Millis(3_600_000),
+            certificate_ttl: self.certificate_ttl,
             state_dir: Some(self.path(name)),
             address: proxy_address(name),
             app_ports: BTreeMap::new(),
