@@ -6,7 +6,7 @@
 use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version as HttpVersion,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version as HttpVersion,
     uri::PathAndQuery,
 };
 use leno_decide::{
@@ -552,8 +552,16 @@ fn application_version(protocol: Protocol, request: &Request<Body>) -> Version {
     }
 }
 
-/// One normalisation, before any decision (docs/adr).
+/// One normalisation, before any decision (docs/adr). What has no path, CONNECT, is refused: a tunnel to wherever a client
+/// names would pass every policy that speaks of paths.
 fn normalise_path(request: &mut Request<Body>, record: &mut OpenRecord) -> Result<(), Response<Body>> {
+    if request.method() == Method::CONNECT {
+        record.outcome(ResponseFlags::NONE, "connect_refused");
+        let mut response = respond::plain(request, StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served");
+        // RFC 9110 10.2.1: empty, for no method is allowed on an authority.
+        response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static(""));
+        return Err(response);
+    }
     let Some(target) = request.uri().path_and_query() else { return Ok(()) };
     if target.as_str() == "*" {
         return Ok(());
