@@ -600,7 +600,7 @@ fn identify_request(core: &Core, headers: &mut HeaderMap) {
 
 /// What a client outside the mesh says about where it comes from is not believed.
 fn believe_nothing(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str) {
-    const CLAIMS: [&str; 9] = [
+    const CLAIMS: [&str; 7] = [
         "x-forwarded-for",
         "x-forwarded-proto",
         "x-forwarded-host",
@@ -608,10 +608,14 @@ fn believe_nothing(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str
         "forwarded",
         "x-real-ip",
         "x-forwarded-client-cert",
-        "x-envoy-external-address",
-        "x-envoy-original-path",
     ];
     for name in CLAIMS {
+        headers.remove(name);
+    }
+    // Envoy's own: what one proxy says to another, and what one may ask of it (retries, timeouts).
+    let envoy: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-envoy-")).cloned().collect();
+    for name in envoy {
         headers.remove(name);
     }
     preface::strip(headers);
