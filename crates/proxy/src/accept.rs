@@ -22,7 +22,7 @@ use crate::{
     preface::{self, ALPN_H2, ALPN_TCP, Preface},
     proxy_protocol,
     serve_http::{self, EdgeConnection, InboundConnection, OutboundConnection},
-    serve_tcp,
+    serve_tcp, turn,
 };
 
 /// Everything before the first request: PROXY header, handshake, preface.
@@ -53,8 +53,7 @@ pub(crate) async fn outbound(core: Rc<Core>, mut stream: TcpStream) -> io::Resul
     };
     if http {
         core.saw_http(dialled);
-        let connection = Rc::new(OutboundConnection { dialled: Some(dialled) });
-        serve_outbound(&core, stream, connection).await;
+        serve_outbound(&core, stream, Some(dialled)).await?;
     } else {
         serve_tcp::outbound(&core, &mut stream, dialled).await;
     }
@@ -64,15 +63,21 @@ pub(crate) async fn outbound(core: Rc<Core>, mut stream: TcpStream) -> io::Resul
 /// A client that names hosts in its requests (`HTTP_PROXY`).
 pub(crate) async fn http_proxy(core: Rc<Core>, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    serve_outbound(&core, stream, Rc::new(OutboundConnection { dialled: None })).await;
-    Ok(())
+    serve_outbound(&core, stream, None).await
 }
 
-async fn serve_outbound(core: &Rc<Core>, stream: TcpStream, connection: Rc<OutboundConnection>) {
+async fn serve_outbound(
+    core: &Rc<Core>,
+    stream: TcpStream,
+    dialled: Option<std::net::SocketAddr>,
+) -> io::Result<()> {
+    let (remote, local) = (stream.peer_addr()?, stream.local_addr()?);
+    let connection = Rc::new(OutboundConnection { remote, local, dialled });
     let handler_core = core.clone();
     let handler =
         Rc::new(async move |request| serve_http::outbound(&handler_core, &connection, request).await);
     serve_auto(stream, core.server.clone(), handler, core.drain.handle()).await;
+    Ok(())
 }
 
 /// A peer's proxy.
@@ -116,11 +121,13 @@ pub(crate) async fn mesh(core: Rc<Core>, stream: TcpStream, config: Arc<ServerCo
         port,
         service: service_meta(inbound, port, host),
         sni,
+        owed: Rc::default(),
     });
     let mut settings = (*core.server).clone();
     // The peer closes an idle connection; we wait longer, so that it never finds one closed (PAINS P2).
     settings.keep_alive = preface.idle.duration() + Duration::from_secs(30);
     let mut stream = Stream::Server(Box::new(stream));
+    turn::restart();
     if alpn == ALPN_TCP {
         serve_tcp::inbound(&core, &connection, &mut stream).await;
     } else {
@@ -218,6 +225,7 @@ pub(crate) async fn plain(core: Rc<Core>, mut stream: TcpStream, port: u16) -> i
         port,
         service: service_meta(inbound, port, ""),
         sni: None,
+        owed: Rc::default(),
     });
     let http = match rule.protocol {
         Protocol::Detect => detect::is_http(&stream, detect::SILENCE).await?,
@@ -260,13 +268,13 @@ pub(crate) async fn edge(
     tls: Rc<EdgeTls>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let remote = stream.peer_addr()?;
+    let (remote, local) = (stream.peer_addr()?, stream.local_addr()?);
     let tables = core.shared.tables.load_full();
     let Some(gateway) = tables.gateway().cloned() else { return Ok(()) };
     let listeners = gateway.listeners(port);
     let Some(first) = listeners.first() else { return Ok(()) };
     if first.listener.protocol == GatewayProtocol::Http {
-        let connection = EdgeConnection { remote, port, scheme: "http", listener: None, sni: None };
+        let connection = EdgeConnection { remote, local, port, scheme: "http", listener: None, sni: None };
         serve_edge(&core, Stream::Plain(stream), connection, core.drain.handle()).await;
         return Ok(());
     }
@@ -304,9 +312,11 @@ pub(crate) async fn edge(
                 Err(_) => return Err(io::ErrorKind::TimedOut.into()),
             };
             let mut stream = Stream::Server(Box::new(stream));
+            turn::restart();
             if http {
                 let connection = EdgeConnection {
                     remote,
+                    local,
                     port,
                     scheme: "https",
                     listener: Some(listener.name.clone()),

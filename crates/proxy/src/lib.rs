@@ -26,6 +26,7 @@ pub mod http;
 mod listen;
 mod policy;
 mod preface;
+mod probe;
 mod proxy;
 pub mod proxy_protocol;
 mod record;
@@ -33,6 +34,7 @@ mod respond;
 mod serve_http;
 mod serve_tcp;
 mod shared;
+mod turn;
 mod worker;
 
 pub use bootstrap::Bootstrap;

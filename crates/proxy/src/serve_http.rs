@@ -3,7 +3,13 @@
 //! Each reads top-down as the steps of DESIGN's data path. Every other file of the crate is one of their lines.
 //! Invariant: one snapshot of the tables for each request; the path that is decided upon is the path that is sent on.
 
-use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version as HttpVersion,
@@ -36,8 +42,12 @@ use crate::{
 
 /// An outbound connection of our application: what it dialled.
 pub(crate) struct OutboundConnection {
+    /// The other end.
+    pub(crate) remote: SocketAddr,
+    /// Our end.
+    pub(crate) local: SocketAddr,
     /// The address, as PROXY protocol or capture told; `None` for an HTTP proxy's client, which names hosts.
-    pub(crate) dialled: Option<std::net::SocketAddr>,
+    pub(crate) dialled: Option<SocketAddr>,
 }
 
 /// A connection to our application.
@@ -47,7 +57,7 @@ pub(crate) struct InboundConnection {
     /// What the peer's proxy says of its workload.
     pub(crate) source: Arc<PeerMeta>,
     /// The other end.
-    pub(crate) remote: std::net::SocketAddr,
+    pub(crate) remote: SocketAddr,
     /// The address that was dialled.
     pub(crate) local: IpAddr,
     /// The workload's port.
@@ -56,12 +66,16 @@ pub(crate) struct InboundConnection {
     pub(crate) service: Arc<ServiceMeta>,
     /// The name in the handshake.
     pub(crate) sni: Option<Arc<str>>,
+    /// Nanoseconds of overhead that the peer has not been told of yet.
+    pub(crate) owed: Rc<Cell<u64>>,
 }
 
 /// A connection to a gateway's listener.
 pub(crate) struct EdgeConnection {
     /// The other end.
-    pub(crate) remote: std::net::SocketAddr,
+    pub(crate) remote: SocketAddr,
+    /// Our end.
+    pub(crate) local: SocketAddr,
     /// The listener's port.
     pub(crate) port: u16,
     /// `http` or `https`.
@@ -91,6 +105,7 @@ pub(crate) async fn outbound(
     };
     let mut record = OpenRecord::open(core, ends, &request);
     record.trace(request.headers_mut());
+    record.came_by(connection.remote, connection.dialled.unwrap_or(connection.local), None);
     let response = match outbound_route(core, connection, request, &mut record).await {
         Ok(response) | Err(response) => response,
     };
@@ -212,6 +227,7 @@ pub(crate) async fn edge(
     };
     let mut record = OpenRecord::open(core, ends, &request);
     record.trace(request.headers_mut());
+    record.came_by(connection.remote, connection.local, connection.sni.as_ref());
     let response = match edge_route(core, connection, request, &mut record).await {
         Ok(response) | Err(response) => response,
     };
@@ -338,7 +354,7 @@ struct RouteFacts {
     scheme: &'static str,
     port: u16,
     source: IpAddr,
-    dialled: Option<std::net::SocketAddr>,
+    dialled: Option<SocketAddr>,
 }
 
 async fn decide_and_carry(
@@ -473,16 +489,13 @@ pub(crate) async fn inbound(
     };
     let mut record = OpenRecord::open(core, ends, &request);
     record.trace(request.headers_mut());
-    if let Some(details) = record.details() {
-        details.connection.server_name = connection.sni.clone();
-        details.connection.downstream_remote = Some(connection.remote);
-    }
+    let local = SocketAddr::new(connection.local, connection.port);
+    record.came_by(connection.remote, local, connection.sni.as_ref());
     let mut response = match inbound_admit(core, connection, request, &mut record).await {
         Ok(response) | Err(response) => response,
     };
     if connection.peer.is_some() {
-        record.step(Step::Write);
-        let micros = record.facts().overhead.header_value();
+        let micros = record.announce(&connection.owed);
         response.headers_mut().insert(HeaderName::from_static(preface::OVERHEAD), HeaderValue::from(micros));
     } else {
         preface::strip(response.headers_mut());

@@ -16,6 +16,7 @@ use crate::{
     balance::health::ServiceHealth,
     core::Core,
     http::{Body, Delivery, H1Client, H2Client, SendError},
+    turn::{self, Meter},
 };
 
 /// A pooled connection may prove dead as it is used; so often another one is tried before a fresh one.
@@ -54,18 +55,19 @@ pub(crate) enum HopError {
     Send(Delivery, SendError),
 }
 
-/// Sends a request and waits for the response's head.
+/// Sends a request and waits for the response's head. What this costs us, connecting apart, goes to the meter.
 pub(crate) async fn exchange(
     core: &Rc<Core>,
     hop: &Hop,
     mut request: Request<Body>,
+    meter: &Meter,
 ) -> Result<(Response<Body>, SocketAddr), HopError> {
     match hop.key.version {
         Version::H1 => {
             for _ in 0..STALE_TRIES {
                 let Some((client, life)) = core.pool.take(&hop.key) else { break };
                 life.requests.set(life.requests.get() + 1);
-                match client.send(request).await {
+                match meter.of(client.send(request)).await {
                     Ok(response) => return Ok((response, hop.key.address)),
                     Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => {
                         request = *back
@@ -75,14 +77,14 @@ pub(crate) async fn exchange(
             }
             let (client, life) = fresh_h1(core, hop).await?;
             life.requests.set(1);
-            let sent = client.send(request).await;
+            let sent = meter.of(client.send(request)).await;
             sent.map(|response| (response, hop.key.address))
                 .map_err(|error| HopError::Send(error.delivery, error))
         }
         Version::H2 => {
             for _ in 0..STALE_TRIES {
                 let client = multiplexed(core, hop).await?;
-                match client.send(request).await {
+                match meter.of(client.send(request)).await {
                     Ok(response) => return Ok((response, hop.key.address)),
                     Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => {
                         request = *back
@@ -91,7 +93,7 @@ pub(crate) async fn exchange(
                 }
             }
             let client = multiplexed(core, hop).await?;
-            let sent = client.send(request).await;
+            let sent = meter.of(client.send(request)).await;
             sent.map(|response| (response, hop.key.address))
                 .map_err(|error| HopError::Send(error.delivery, error))
         }
@@ -135,12 +137,12 @@ async fn multiplexed(core: &Rc<Core>, hop: &Hop) -> Result<H2Client, HopError> {
     };
     let (client, driver) = H2Client::handshake(stream, scheme, &core.client).await.map_err(failed)?;
     core.pool.add_multiplexed(&hop.key, client.clone());
-    tokio::task::spawn_local(async move {
+    tokio::task::spawn_local(turn::in_turns(None, async move {
         if let Err(error) = driver.await {
             tracing::debug!(%address, %error, "a connection ended");
         }
         drop(slot);
-    });
+    }));
     Ok(client)
 }
 
