@@ -29,6 +29,7 @@ use crate::{
     serve_http::{self, Chosen, EdgeConnection, InboundConnection, OutboundConnection},
     serve_tcp,
     standing::until_not,
+    turn,
 };
 
 /// Everything before the first request: PROXY header, handshake, preface.
@@ -65,8 +66,7 @@ pub(crate) async fn outbound(core: Rc<Core>, mut stream: TcpStream) -> io::Resul
     };
     if http {
         core.saw_http(dialled);
-        let connection = Rc::new(OutboundConnection { dialled: Some(dialled) });
-        serve_outbound(&core, stream, connection).await;
+        serve_outbound(&core, stream, Some(dialled)).await?;
     } else {
         serve_tcp::outbound(&core, &mut stream, dialled).await;
     }
@@ -76,10 +76,7 @@ pub(crate) async fn outbound(core: Rc<Core>, mut stream: TcpStream) -> io::Resul
 /// A client that names hosts in its requests (`HTTP_PROXY`).
 pub(crate) async fn http_proxy(core: Rc<Core>, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    if is_ours(&core, &stream)? {
-        serve_outbound(&core, stream, Rc::new(OutboundConnection { dialled: None })).await;
-    }
-    Ok(())
+    if is_ours(&core, &stream)? { serve_outbound(&core, stream, None).await } else { Ok(()) }
 }
 
 /// Whether it is our application that connects: what comes here leaves with the workload's identity.
@@ -92,11 +89,18 @@ fn is_ours(core: &Core, stream: &TcpStream) -> io::Result<bool> {
     Ok(own)
 }
 
-async fn serve_outbound(core: &Rc<Core>, stream: TcpStream, connection: Rc<OutboundConnection>) {
+async fn serve_outbound(
+    core: &Rc<Core>,
+    stream: TcpStream,
+    dialled: Option<std::net::SocketAddr>,
+) -> io::Result<()> {
+    let (remote, local) = (stream.peer_addr()?, stream.local_addr()?);
+    let connection = Rc::new(OutboundConnection { remote, local, dialled });
     let handler_core = core.clone();
     let handler =
         Rc::new(async move |request| serve_http::outbound(&handler_core, &connection, request).await);
     serve_auto(stream, core.server.clone(), handler, core.drain.handle()).await;
+    Ok(())
 }
 
 /// A peer's proxy.
@@ -141,11 +145,13 @@ pub(crate) async fn mesh(core: Rc<Core>, stream: TcpStream, config: Arc<ServerCo
         port,
         service: service_meta(inbound, port, host),
         sni,
+        owed: Rc::default(),
     });
     let mut settings = (*core.server).clone();
     // The peer closes an idle connection; we wait longer, so that it never finds one closed (PAINS P2), but not for ever.
     settings.keep_alive = preface.idle.duration().min(LONGEST_IDLE) + Duration::from_secs(30);
     let mut stream = Stream::Server(Box::new(stream));
+    turn::restart();
     let inside = match &*alpn {
         // What is declared here is believed, not what the peer calls it: as bytes, its requests could say who sends them.
         ALPN_TCP if inbound.port(port).protocol.is_http() => Inside::Unknown,
@@ -280,6 +286,7 @@ pub(crate) async fn plain(core: Rc<Core>, mut stream: TcpStream, port: u16) -> i
         port,
         service: service_meta(inbound, port, ""),
         sni: None,
+        owed: Rc::default(),
     });
     let http = match rule.protocol {
         Protocol::Detect => detect::is_http(&stream, detect::SILENCE).await?,
@@ -315,18 +322,18 @@ pub(crate) async fn edge(
     tls: Rc<EdgeTls>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let remote = stream.peer_addr()?;
+    let (remote, local) = (stream.peer_addr()?, stream.local_addr()?);
     let tables = core.shared.tables.load_full();
     let Some(gateway) = tables.gateway().cloned() else { return Ok(()) };
     let listeners = gateway.listeners(port);
     let Some(first) = listeners.first() else { return Ok(()) };
     if first.listener.protocol == GatewayProtocol::Http {
-        let connection = EdgeConnection { remote, port, scheme: "http", listener: None, sni: None };
+        let connection = EdgeConnection { remote, local, port, scheme: "http", listener: None, sni: None };
         serve_edge(&core, Stream::Plain(stream), connection, core.drain.handle()).await;
         return Ok(());
     }
     if first.listener.protocol == GatewayProtocol::Tcp {
-        let connection = EdgeConnection { remote, port, scheme: "tcp", listener: None, sni: None };
+        let connection = EdgeConnection { remote, local, port, scheme: "tcp", listener: None, sni: None };
         serve_tcp::edge(&core, &tables, &first.tcp, &connection, &mut stream).await;
         return Ok(());
     }
@@ -339,7 +346,7 @@ pub(crate) async fn edge(
     let sni: Option<Arc<str>> = sni.map(Into::into);
     match &listener.protocol {
         GatewayProtocol::TlsPassthrough => {
-            let connection = EdgeConnection { remote, port, scheme: "tls", listener: None, sni };
+            let connection = EdgeConnection { remote, local, port, scheme: "tls", listener: None, sni };
             serve_tcp::edge(&core, &tables, &table.tcp, &connection, &mut stream).await;
         }
         GatewayProtocol::MeshPassthrough => serve_tcp::through(&core, &tables, &mut stream).await,
@@ -362,9 +369,10 @@ pub(crate) async fn edge(
                 Err(_) => return Err(io::ErrorKind::TimedOut.into()),
             };
             let mut stream = Stream::Server(Box::new(stream));
+            turn::restart();
             let chosen = Chosen { name: listener.name.clone(), client_ca: settings.client_ca.clone() };
             let scheme = if http { "https" } else { "tls" };
-            let connection = EdgeConnection { remote, port, scheme, listener: Some(chosen), sni };
+            let connection = EdgeConnection { remote, local, port, scheme, listener: Some(chosen), sni };
             if http {
                 serve_edge(&core, stream, connection, core.drain.handle()).await;
             } else {

@@ -26,6 +26,7 @@ pub mod http;
 mod listen;
 mod policy;
 mod preface;
+mod probe;
 mod proxy;
 pub mod proxy_protocol;
 mod record;
@@ -34,6 +35,7 @@ mod serve_http;
 mod serve_tcp;
 mod shared;
 mod standing;
+mod turn;
 mod worker;
 
 pub use bootstrap::Bootstrap;

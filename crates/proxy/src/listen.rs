@@ -13,7 +13,9 @@ use crate::{
     core::Core,
     edge_tls::EdgeTls,
     preface::{ALPN_H1, ALPN_H2, ALPN_TCP},
+    probe,
     shared::Phase,
+    turn,
 };
 
 /// Connections that may wait to be accepted.
@@ -26,12 +28,13 @@ const SWEEP: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(250);
 
 /// Runs one core of a proxy until it is stopped.
-pub(crate) async fn run(core: Rc<Core>) {
+pub(crate) async fn run(core: Rc<Core>, probed: SocketAddr) {
     let mut sockets: BTreeMap<u16, JoinHandle<()>> = BTreeMap::new();
     let mut changed = core.shared.changed.subscribe();
     let mut phase = core.shared.phase.subscribe();
     let mut sweep = tokio::time::interval(SWEEP);
     let tls = Rc::new(EdgeTls::default());
+    let probing = tokio::task::spawn_local(probe::run(core.clone(), probed));
     loop {
         let missing = open_missing(&core, &tls, &mut sockets);
         tokio::select! {
@@ -53,6 +56,7 @@ pub(crate) async fn run(core: Rc<Core>) {
             () = tokio::time::sleep(RETRY), if missing => {}
         }
     }
+    probing.abort();
     for socket in sockets.into_values() {
         socket.abort();
     }
@@ -164,7 +168,7 @@ async fn take_in(core: Rc<Core>, tls: Rc<EdgeTls>, listener: TcpListener, kind: 
             }
         };
         let (core, tls, config) = (core.clone(), tls.clone(), Arc::clone(&config));
-        tokio::task::spawn_local(async move {
+        tokio::task::spawn_local(turn::in_turns(None, async move {
             let served = match kind {
                 Kind::Outbound => accept::outbound(core, stream).await,
                 Kind::HttpProxy => accept::http_proxy(core, stream).await,
@@ -175,6 +179,6 @@ async fn take_in(core: Rc<Core>, tls: Rc<EdgeTls>, listener: TcpListener, kind: 
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended early");
             }
-        });
+        }));
     }
 }

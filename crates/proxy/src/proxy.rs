@@ -35,7 +35,7 @@ use crate::{
         subscribe::{Subscription, restore},
     },
     core::Core,
-    listen,
+    listen, probe,
     shared::{Parts, Phase, Shared},
     worker::Worker,
 };
@@ -127,6 +127,7 @@ impl Proxy {
         let shared = Shared::new(Parts { bootstrap, identity, tables, demand, telemetry });
 
         admin::start(&shared, &tasks, &stop).await.map_err(StartError::Admin)?;
+        let far = probe::listen(&tasks, &stop).await.map_err(StartError::Admin)?;
         let enrolment = Enrolment {
             link: link.clone(),
             store: shared.identity.clone(),
@@ -162,7 +163,7 @@ impl Proxy {
         let mut started = false;
         for worker in workers.iter().take(shared.bootstrap.cores.max(1)) {
             let shared = shared.clone();
-            started |= worker.spawn(move || listen::run(Core::new(shared)));
+            started |= worker.spawn(move || listen::run(Core::new(shared), far));
         }
         if !started {
             stop.cancel();

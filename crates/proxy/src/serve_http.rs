@@ -3,7 +3,13 @@
 //! Each reads top-down as the steps of DESIGN's data path. Every other file of the crate is one of their lines.
 //! Invariant: one snapshot of the tables for each request; the path that is decided upon is the path that is sent on.
 
-use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version as HttpVersion,
@@ -36,8 +42,12 @@ use crate::{
 
 /// An outbound connection of our application: what it dialled.
 pub(crate) struct OutboundConnection {
+    /// The other end.
+    pub(crate) remote: SocketAddr,
+    /// Our end.
+    pub(crate) local: SocketAddr,
     /// The address, as PROXY protocol or capture told; `None` for an HTTP proxy's client, which names hosts.
-    pub(crate) dialled: Option<std::net::SocketAddr>,
+    pub(crate) dialled: Option<SocketAddr>,
 }
 
 /// A connection to our application.
@@ -47,7 +57,7 @@ pub(crate) struct InboundConnection {
     /// What the peer's proxy says of its workload.
     pub(crate) source: Arc<PeerMeta>,
     /// The other end.
-    pub(crate) remote: std::net::SocketAddr,
+    pub(crate) remote: SocketAddr,
     /// The address that was dialled.
     pub(crate) local: IpAddr,
     /// The workload's port.
@@ -56,12 +66,16 @@ pub(crate) struct InboundConnection {
     pub(crate) service: Arc<ServiceMeta>,
     /// The name in the handshake.
     pub(crate) sni: Option<Arc<str>>,
+    /// Nanoseconds of overhead that the peer has not been told of yet.
+    pub(crate) owed: Rc<Cell<u64>>,
 }
 
 /// A connection to a gateway's listener.
 pub(crate) struct EdgeConnection {
     /// The other end.
-    pub(crate) remote: std::net::SocketAddr,
+    pub(crate) remote: SocketAddr,
+    /// Our end.
+    pub(crate) local: SocketAddr,
     /// The listener's port.
     pub(crate) port: u16,
     /// `http` or `https`.
@@ -107,6 +121,7 @@ pub(crate) async fn outbound(
     };
     let mut record = OpenRecord::open(core, ends, &request);
     record.trace(request.headers_mut());
+    record.came_by(connection.remote, connection.dialled.unwrap_or(connection.local), None);
     let response = match outbound_route(core, connection, request, &mut record).await {
         Ok(response) | Err(response) => response,
     };
@@ -229,6 +244,7 @@ pub(crate) async fn edge(
     };
     let mut record = OpenRecord::open(core, ends, &request);
     record.trace(request.headers_mut());
+    record.came_by(connection.remote, connection.local, connection.sni.as_ref());
     let response = match edge_route(core, connection, request, &mut record).await {
         Ok(response) | Err(response) => response,
     };
@@ -379,7 +395,7 @@ struct RouteFacts {
     scheme: &'static str,
     port: u16,
     source: IpAddr,
-    dialled: Option<std::net::SocketAddr>,
+    dialled: Option<SocketAddr>,
 }
 
 async fn decide_and_carry(
@@ -514,16 +530,13 @@ pub(crate) async fn inbound(
     };
     let mut record = OpenRecord::open(core, ends, &request);
     record.trace(request.headers_mut());
-    if let Some(details) = record.details() {
-        details.connection.server_name = connection.sni.clone();
-        details.connection.downstream_remote = Some(connection.remote);
-    }
+    let local = SocketAddr::new(connection.local, connection.port);
+    record.came_by(connection.remote, local, connection.sni.as_ref());
     let mut response = match inbound_admit(core, connection, request, &mut record).await {
         Ok(response) | Err(response) => response,
     };
     if connection.peer.is_some() {
-        record.step(Step::Write);
-        let micros = record.facts().overhead.header_value();
+        let micros = record.announce(&connection.owed);
         response.headers_mut().insert(HeaderName::from_static(preface::OVERHEAD), HeaderValue::from(micros));
     } else {
         preface::strip(response.headers_mut());
@@ -598,13 +611,15 @@ fn application_version(protocol: Protocol, request: &Request<Body>) -> Version {
     }
 }
 
-/// One normalisation, before any decision (docs/adr).
+/// One normalisation, before any decision (docs/adr). What has no path, CONNECT, is refused: a tunnel to wherever a client
+/// names would pass every policy that speaks of paths.
 fn normalise_path(request: &mut Request<Body>, record: &mut OpenRecord) -> Result<(), Response<Body>> {
     if request.method() == Method::CONNECT {
-        // It has no path that a policy could look at, and what comes after it is not seen at all.
         record.outcome(ResponseFlags::NONE, "connect_refused");
-        let message = "CONNECT is not carried";
-        return Err(respond::plain(request, StatusCode::METHOD_NOT_ALLOWED, message));
+        let mut response = respond::plain(request, StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served");
+        // RFC 9110 10.2.1: empty, for no method is allowed on an authority.
+        response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static(""));
+        return Err(response);
     }
     let Some(target) = request.uri().path_and_query() else { return Ok(()) };
     if target.as_str() == "*" {
@@ -644,7 +659,7 @@ fn identify_request(core: &Core, headers: &mut HeaderMap) {
 
 /// What a client outside the mesh says about where it comes from is not believed.
 fn believe_nothing(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str) {
-    const CLAIMS: [&str; 9] = [
+    const CLAIMS: [&str; 7] = [
         "x-forwarded-for",
         "x-forwarded-proto",
         "x-forwarded-host",
@@ -652,10 +667,14 @@ fn believe_nothing(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str
         "forwarded",
         "x-real-ip",
         "x-forwarded-client-cert",
-        "x-envoy-external-address",
-        "x-envoy-original-path",
     ];
     for name in CLAIMS {
+        headers.remove(name);
+    }
+    // Envoy's own: what one proxy says to another, and what one may ask of it (retries, timeouts).
+    let envoy: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-envoy-")).cloned().collect();
+    for name in envoy {
         headers.remove(name);
     }
     preface::strip(headers);

@@ -12,7 +12,10 @@ use std::{
 use bytes::Bytes;
 use leno_decide::{BackendState, NoTrace, Outbound, Tables, TcpFacts, TcpOutcome, TcpTable, tcp::route_tcp};
 use leno_model::ServiceId;
-use leno_telemetry::{ConnectionRecord, ConnectionSecurity, PeerMeta, Reporter, ResponseFlags, ServiceMeta};
+use leno_telemetry::{
+    ConnectionRecord, ConnectionSecurity, PeerMeta, Reporter, ResponseFlags, ServiceMeta,
+    record::{ConnectionDetails, inbound_cluster},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -62,6 +65,13 @@ impl Open {
     ) -> Self {
         let record = ConnectionRecord::new(reporter, source, destination, service, SystemTime::now());
         Self { core: core.clone(), record, started: Instant::now() }
+    }
+
+    /// The connection's ends, when somebody logs them.
+    fn ends(&mut self, ends: ConnectionDetails) {
+        if self.core.shared.telemetry.wants_details() {
+            self.record.details = Some(Box::new(ends));
+        }
     }
 
     fn opened(&self) {
@@ -170,10 +180,17 @@ async fn carry<S>(
         let peer = target.cluster.peer(position);
         let meta = target.peer_meta(peer.endpoint());
         match dial(core, &target, position).await {
-            Ok((mut upstream, _slot)) => {
+            Ok((address, mut upstream, _slot)) => {
                 let _in_flight = InFlight::on(&peer.health);
                 target.cluster.health.report(&peer.health, Outcome::Status(200), None, core.shared.clock());
-                let open = Open::new(core, Reporter::Source, me.meta.clone(), meta, target.meta.clone());
+                let mut open = Open::new(core, Reporter::Source, me.meta.clone(), meta, target.meta.clone());
+                open.ends(ConnectionDetails {
+                    upstream_host: Some(address),
+                    upstream_cluster: Some(target.name.clone()),
+                    downstream_local: dialled,
+                    server_name: facts.sni.map(Into::into),
+                    ..ConnectionDetails::default()
+                });
                 open.opened();
                 let end = copy(core, &target, stream, &mut upstream).await;
                 open.close(flags_of(&end), end.a_to_b, end.b_to_a);
@@ -202,8 +219,12 @@ async fn carry<S>(
     open.close(flag, 0, 0);
 }
 
-/// A connection to an endpoint, and the place that it takes among those to the destination.
-async fn dial(core: &Core, target: &Target, position: usize) -> Result<(Stream, Slot), HopError> {
+/// A connection to an endpoint with its address, and the place that it takes among those to the destination.
+async fn dial(
+    core: &Core,
+    target: &Target,
+    position: usize,
+) -> Result<(SocketAddr, Stream, Slot), HopError> {
     let hop = hop_to(core, target, position, Version::H1).await.map_err(HopError::Connect)?;
     let slot = take_slot(&hop).ok_or(HopError::Overflow)?;
     let endpoint = target.cluster.peer(position).endpoint();
@@ -214,7 +235,7 @@ async fn dial(core: &Core, target: &Target, position: usize) -> Result<(Stream, 
         other => other,
     };
     let stream = connect(hop.key.address, &security, hop.connect_timeout).await.map_err(HopError::Connect)?;
-    Ok((stream, slot))
+    Ok((hop.key.address, stream, slot))
 }
 
 async fn copy<S>(core: &Core, target: &Target, stream: &mut S, upstream: &mut Stream) -> TunnelEnd
@@ -241,6 +262,15 @@ where
     );
     open.record.security =
         if connection.peer.is_some() { ConnectionSecurity::MutualTls } else { ConnectionSecurity::None };
+    let address = core.shared.bootstrap.app_socket(connection.port);
+    open.ends(ConnectionDetails {
+        upstream_host: Some(address),
+        upstream_cluster: Some(inbound_cluster(connection.port)),
+        downstream_local: Some(SocketAddr::new(connection.local, connection.port)),
+        downstream_remote: Some(connection.remote),
+        server_name: connection.sni.clone(),
+        ..ConnectionDetails::default()
+    });
     open.opened();
     let tables = core.shared.tables.load_full();
     let admitted = tables.inbound().map(|inbound| policy::admit_bytes(core, inbound, &connection.arrival()));
@@ -253,7 +283,6 @@ where
         }
         None => return open.close(ResponseFlags::NO_FILTER_CONFIG_FOUND, 0, 0),
     }
-    let address = core.shared.bootstrap.app_socket(connection.port);
     let mut app = match connect(address, &Security::Plain, Duration::from_secs(5)).await {
         Ok(app) => app,
         Err(error) => {

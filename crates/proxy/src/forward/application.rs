@@ -20,6 +20,7 @@ use crate::{
     preface,
     record::OpenRecord,
     respond,
+    turn::Meter,
 };
 
 /// Time to connect to an application on the same machine.
@@ -52,20 +53,25 @@ pub(crate) async fn carry(
     }
     let asked = head_only(&request);
     let hop = to_application(core, port, version);
+    if let Some(details) = record.details() {
+        details.connection.upstream_host = Some(hop.key.address);
+    }
     record.facts().attempts = 1;
     record.step(Step::Balance);
+    let meter = Meter::default();
+    let sending = exchange(core, &hop, request, &meter);
     let sent = match deadline {
-        None => exchange(core, &hop, request).await,
-        Some(limit) => match tokio::time::timeout(limit, exchange(core, &hop, request)).await {
+        None => sending.await,
+        Some(limit) => match tokio::time::timeout(limit, sending).await {
             Ok(sent) => sent,
             Err(_) => {
-                record.waited();
+                record.exchanged(&meter);
                 record.outcome(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT, "response_timeout");
                 return respond::timeout(&asked);
             }
         },
     };
-    record.waited();
+    record.answered(&meter);
     match sent {
         Ok((mut response, _)) => {
             let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;

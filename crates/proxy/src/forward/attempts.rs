@@ -38,6 +38,7 @@ use crate::{
     preface,
     record::OpenRecord,
     respond,
+    turn::Meter,
 };
 
 /// An idle connection to a server without proxy is closed early, because such servers close theirs unannounced.
@@ -93,6 +94,10 @@ pub(crate) async fn carry(
     let limit = [timeout, told].into_iter().flatten().min();
     let body = std::mem::replace(carried.request.body_mut(), Body::empty());
     let body = mirror(core, &carried, body).await;
+    if !carried.forward.rule.mirrors.is_empty() {
+        // A copy waits for the client's body.
+        record.waited();
+    }
     let replay = Replay::new(record.count_request(body));
     let call = Call { core, carried, replay, deadline: limit.map(|limit| Instant::now() + limit) };
     match call.deadline {
@@ -100,6 +105,7 @@ pub(crate) async fn carry(
         Some(deadline) => match tokio::time::timeout_at(deadline, call.run(record)).await {
             Ok(response) => bounded(response, deadline),
             Err(_) => {
+                record.waited();
                 record.outcome(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT, "response_timeout");
                 respond::timeout(&call.carried.request)
             }
@@ -188,6 +194,7 @@ impl Call<'_> {
             // An endpoint that said "not here" is answered at once by another one.
             if !matches!(end.outcome, Some(AttemptOutcome::NotDelivered | AttemptOutcome::NotSent)) {
                 tokio::time::sleep(pause(backoff, u64::from(self.core.roll()) << 32).duration()).await;
+                record.waited();
             }
         }
     }
@@ -224,7 +231,11 @@ impl Call<'_> {
         let endpoint = peer.endpoint();
         record.facts().destination = target.peer_meta(endpoint);
         let in_flight = InFlight::on(&peer.health);
-        let hop = match hop_to(core, target, position, self.carried.version).await {
+        let hop = hop_to(core, target, position, self.carried.version).await;
+        if matches!(endpoint.tunnel, Tunnel::Dns { .. }) {
+            record.waited();
+        }
+        let hop = match hop {
             Ok(hop) => hop,
             Err(error) => return self.failed(target, position, HopError::Connect(error), record),
         };
@@ -233,25 +244,25 @@ impl Call<'_> {
         }
         let request = self.request_for(backend, &hop);
         record.step(Step::Balance);
+        let meter = Meter::default();
+        let sending = exchange(core, &hop, request, &meter);
         let sent = match self.carried.forward.attempt_timeout(backend) {
-            None => exchange(core, &hop, request).await,
-            Some(limit) => {
-                match tokio::time::timeout(limit.duration(), exchange(core, &hop, request)).await {
-                    Ok(sent) => sent,
-                    Err(_) => {
-                        record.waited();
-                        self.report(target, position, Outcome::Status(504));
-                        return Tried {
-                            outcome: Some(AttemptOutcome::PerTryTimeout),
-                            response: respond::timeout(&self.carried.request),
-                            flags: ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
-                            details: "upstream_per_try_timeout",
-                        };
-                    }
+            None => sending.await,
+            Some(limit) => match tokio::time::timeout(limit.duration(), sending).await {
+                Ok(sent) => sent,
+                Err(_) => {
+                    record.exchanged(&meter);
+                    self.report(target, position, Outcome::Status(504));
+                    return Tried {
+                        outcome: Some(AttemptOutcome::PerTryTimeout),
+                        response: respond::timeout(&self.carried.request),
+                        flags: ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+                        details: "upstream_per_try_timeout",
+                    };
                 }
-            }
+            },
         };
-        record.waited();
+        record.answered(&meter);
         match sent {
             Ok((response, _)) => self.answered(target, position, response, in_flight),
             Err(error) => self.failed(target, position, error, record),

@@ -17,6 +17,7 @@ use crate::{
     balance::health::ServiceHealth,
     core::Core,
     http::{Body, Delivery, H1Client, H2Client, SendError},
+    turn::{self, Meter},
 };
 
 /// A pooled connection may prove dead as it is used; so often another one is tried before a fresh one.
@@ -55,18 +56,19 @@ pub(crate) enum HopError {
     Send(Delivery, SendError),
 }
 
-/// Sends a request and waits for the response's head.
+/// Sends a request and waits for the response's head. What this costs us, connecting apart, goes to the meter.
 pub(crate) async fn exchange(
     core: &Rc<Core>,
     hop: &Hop,
     mut request: Request<Body>,
+    meter: &Meter,
 ) -> Result<(Response<Body>, SocketAddr), HopError> {
     match hop.key.version {
         Version::H1 => {
             for _ in 0..STALE_TRIES {
                 let Some((client, life)) = core.pool.take(&hop.key) else { break };
                 life.requests.set(life.requests.get() + 1);
-                match client.send(request).await {
+                match meter.of(client.send(request)).await {
                     Ok(response) => return Ok((in_its_place(response, life), hop.key.address)),
                     Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => {
                         request = *back
@@ -76,14 +78,14 @@ pub(crate) async fn exchange(
             }
             let (client, life) = fresh_h1(core, hop).await?;
             life.requests.set(life.requests.get() + 1);
-            let sent = client.send(request).await;
+            let sent = meter.of(client.send(request)).await;
             sent.map(|response| (in_its_place(response, life), hop.key.address))
                 .map_err(|error| HopError::Send(error.delivery, error))
         }
         Version::H2 => {
             for _ in 0..STALE_TRIES {
                 let client = multiplexed(core, hop).await?;
-                match client.send(request).await {
+                match meter.of(client.send(request)).await {
                     Ok(response) => return Ok((response, hop.key.address)),
                     Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => {
                         request = *back
@@ -92,7 +94,7 @@ pub(crate) async fn exchange(
                 }
             }
             let client = multiplexed(core, hop).await?;
-            let sent = client.send(request).await;
+            let sent = meter.of(client.send(request)).await;
             sent.map(|response| (response, hop.key.address))
                 .map_err(|error| HopError::Send(error.delivery, error))
         }
@@ -147,12 +149,12 @@ async fn multiplexed(core: &Rc<Core>, hop: &Hop) -> Result<H2Client, HopError> {
     let life = life(hop, slot);
     life.requests.set(1);
     core.pool.add_multiplexed(&hop.key, client.clone(), life.clone());
-    tokio::task::spawn_local(async move {
+    tokio::task::spawn_local(turn::in_turns(None, async move {
         if let Err(error) = driver.await {
             tracing::debug!(%address, %error, "a connection ended");
         }
         drop(life);
-    });
+    }));
     Ok(client)
 }
 

@@ -14,6 +14,7 @@ use crate::{
     core::Core,
     http::{Body, hop},
     preface,
+    turn::Meter,
 };
 
 /// Mirrored requests in flight on one core; more are not sent.
@@ -65,7 +66,7 @@ async fn copy(
     let Ok(hop) = hop_to(core, &target, position, version).await else { return };
     hop::for_version(request.headers_mut(), false);
     preface::strip(request.headers_mut());
-    if let Ok((response, _)) = exchange(core, &hop, request).await {
+    if let Ok((response, _)) = exchange(core, &hop, request, &Meter::default()).await {
         let mut body = response.into_body();
         while let Some(Ok(_)) = body.frame().await {}
     }

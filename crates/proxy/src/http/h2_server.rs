@@ -26,6 +26,7 @@ use super::h2_client::Pulse;
 use super::hop;
 use super::settings::{ConnEnd, EndReason, ServerSettings};
 use super::timer::{Pace, Timer};
+use crate::turn;
 
 /// Serves HTTP/2 on `io` until the connection ends. Needs a `LocalSet` or `LocalRuntime`: each stream is a local task.
 pub async fn serve_h2<IO, H>(
@@ -70,7 +71,9 @@ where
                 }
                 let stream = Stream { settings: Rc::clone(&settings), cancelled: Rc::clone(&cancelled) };
                 let handler = Rc::clone(&handler);
-                life.tasks.spawn_local(async move { stream.serve(*request, respond, &*handler).await });
+                let serve = async move { stream.serve(*request, respond, &*handler).await };
+                // The stream's time began as its head was read, in this turn of the connection.
+                life.tasks.spawn_local(turn::in_turns(Some(turn::take()), serve));
                 if settings.max_requests.is_some_and(|max| end.requests >= max) {
                     life.end(&mut connection, EndReason::Finished);
                 }
