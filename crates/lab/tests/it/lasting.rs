@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::yard::{SHOP, Yard, edge, eventually, get_on};
+use crate::yard::{PATIENCE, SHOP, Yard, edge, eventually, get_on};
 
 const LIFETIME: Duration = Duration::from_secs(20);
 /// More than two lifetimes.
@@ -204,14 +204,20 @@ impl Held {
     }
 
     async fn use_all(&mut self) {
-        for stream in [&mut self.outside, &mut self.web] {
-            let answer = get_on(stream, "/", "host: cart\r\n").await.expect("a keep-alive connection lives");
-            assert_eq!(answer.0, 200, "{answer:?}");
+        for (name, stream) in [("outside", &mut self.outside), ("web", &mut self.web)] {
+            let answer = timeout(PATIENCE, get_on(stream, "/", "host: cart\r\n")).await;
+            let answer = answer.unwrap_or_else(|_| panic!("{name}'s keep-alive connection hangs"));
+            assert_eq!(
+                answer.unwrap_or_else(|error| panic!("{name}'s keep-alive connection: {error}")).0,
+                200
+            );
         }
-        self.wire.write_all(b"still there\n").await.expect("a tunnel lives");
         let mut echo = [0; 12];
-        let read = timeout(Duration::from_secs(10), self.wire.read_exact(&mut echo)).await;
-        read.expect("an echo comes").expect("a tunnel lives");
+        let echoed = async {
+            self.wire.write_all(b"still there\n").await?;
+            self.wire.read_exact(&mut echo).await
+        };
+        timeout(PATIENCE, echoed).await.expect("the tunnel hangs").expect("the tunnel lives");
         assert_eq!(&echo, b"still there\n");
     }
 }
