@@ -98,6 +98,9 @@ async fn certificates_of_20_s_are_renewed_under_load() {
         stats.iter().map(|(_, stats)| stats.requests).sum::<u64>()
     );
     assert_nothing_failed(&stats);
+    // Half a life, a fifth of that earlier or later; whole seconds, and one that was due when this began.
+    let most = began.elapsed().as_secs() / (LIFETIME.as_secs() * 4 / 10 - 1) + 1;
+    assert!(counts.iter().all(|count| *count as u64 <= most), "at most {most} each: {counts:?}");
     mesh.stop().await;
     yard.is_empty();
 }
@@ -144,7 +147,7 @@ async fn a_control_plane_is_away_for_a_minute_and_comes_back_without_a_storm() {
     // No storm: each proxy opens a stream (one in a hurry may need a second), and gets what changed, not what it has.
     assert!((all..=2 * all).contains(&second.streams), "{all} proxies, {second:?}");
     assert!(second.resources <= 4, "only the gateway's routes changed: {second:?}");
-    assert!(second.resources > 0 && second.bytes * 10 < first.bytes, "before: {first:?}, after: {second:?}");
+    assert!(second.resources > 0 && second.bytes * 2 < first.bytes, "before: {first:?}, after: {second:?}");
     mesh.stop().await;
 }
 
