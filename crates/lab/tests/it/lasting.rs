@@ -22,14 +22,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::yard::{SHOP, Yard, edge, eventually, get_on};
+use crate::yard::{PATIENCE, SHOP, Yard, edge, eventually, get_on};
 
 const LIFETIME: Duration = Duration::from_secs(20);
 /// More than two lifetimes.
 const UNDER_RENEWAL: Duration = Duration::from_secs(45);
 const AWAY: Duration = Duration::from_secs(60);
 /// Requests a second of each load.
-const RATE: f64 = 40.0;
+const RATE: f64 = 10.0;
 
 /// A TCP echo, for a tunnel that lives through renewals.
 const WIRE: &str = "
@@ -98,6 +98,9 @@ async fn certificates_of_20_s_are_renewed_under_load() {
         stats.iter().map(|(_, stats)| stats.requests).sum::<u64>()
     );
     assert_nothing_failed(&stats);
+    // Half a life, a fifth of that earlier or later; whole seconds, and one that was due when this began.
+    let most = began.elapsed().as_secs() / (LIFETIME.as_secs() * 4 / 10 - 1) + 1;
+    assert!(counts.iter().all(|count| *count as u64 <= most), "at most {most} each: {counts:?}");
     mesh.stop().await;
     yard.is_empty();
 }
@@ -144,7 +147,7 @@ async fn a_control_plane_is_away_for_a_minute_and_comes_back_without_a_storm() {
     // No storm: each proxy opens a stream (one in a hurry may need a second), and gets what changed, not what it has.
     assert!((all..=2 * all).contains(&second.streams), "{all} proxies, {second:?}");
     assert!(second.resources <= 4, "only the gateway's routes changed: {second:?}");
-    assert!(second.resources > 0 && second.bytes * 10 < first.bytes, "before: {first:?}, after: {second:?}");
+    assert!(second.resources > 0 && second.bytes * 2 < first.bytes, "before: {first:?}, after: {second:?}");
     mesh.stop().await;
 }
 
@@ -204,14 +207,20 @@ impl Held {
     }
 
     async fn use_all(&mut self) {
-        for stream in [&mut self.outside, &mut self.web] {
-            let answer = get_on(stream, "/", "host: cart\r\n").await.expect("a keep-alive connection lives");
-            assert_eq!(answer.0, 200, "{answer:?}");
+        for (name, stream) in [("outside", &mut self.outside), ("web", &mut self.web)] {
+            let answer = timeout(PATIENCE, get_on(stream, "/", "host: cart\r\n")).await;
+            let answer = answer.unwrap_or_else(|_| panic!("{name}'s keep-alive connection hangs"));
+            assert_eq!(
+                answer.unwrap_or_else(|error| panic!("{name}'s keep-alive connection: {error}")).0,
+                200
+            );
         }
-        self.wire.write_all(b"still there\n").await.expect("a tunnel lives");
         let mut echo = [0; 12];
-        let read = timeout(Duration::from_secs(10), self.wire.read_exact(&mut echo)).await;
-        read.expect("an echo comes").expect("a tunnel lives");
+        let echoed = async {
+            self.wire.write_all(b"still there\n").await?;
+            self.wire.read_exact(&mut echo).await
+        };
+        timeout(PATIENCE, echoed).await.expect("the tunnel hangs").expect("the tunnel lives");
         assert_eq!(&echo, b"still there\n");
     }
 }

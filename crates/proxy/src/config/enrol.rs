@@ -60,8 +60,9 @@ impl Enrolment {
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut pause = FIRST_PAUSE;
+        let mut due = self.due();
         loop {
-            let wait = self.until_renewal();
+            let wait = Duration::from_secs(due.as_secs().saturating_sub(now().as_secs()));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
@@ -70,6 +71,7 @@ impl Enrolment {
             {
                 Ok(()) => {
                     pause = FIRST_PAUSE;
+                    due = self.due();
                     self.join_token = None;
                 }
                 Err(error) => {
@@ -85,12 +87,13 @@ impl Enrolment {
         }
     }
 
-    /// Time until a certificate is needed: none without one, else until about half of what it has left.
-    fn until_renewal(&self) -> Duration {
-        let Some(certificate) = self.store.certificate() else { return Duration::ZERO };
-        let start = certificate.not_before();
-        let at = certificate.renew_at(start, rand::rng().random());
-        Duration::from_secs(at.as_secs().saturating_sub(now().as_secs()))
+    /// When a certificate is needed: at once without one, else when about half is over of what it has left at present. Its
+    /// beginning says nothing: authorities date it back for clocks that are late.
+    fn due(&self) -> UnixTime {
+        match self.store.certificate() {
+            None => now(),
+            Some(certificate) => certificate.renew_at(now(), rand::rng().random()),
+        }
     }
 
     async fn issue(&self) -> Result<(), EnrolError> {
