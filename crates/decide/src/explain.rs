@@ -9,7 +9,8 @@ mod server;
 use std::net::IpAddr;
 
 use leno_model::{
-    BackendTarget, ClientTls, Endpoint, HttpRule, LoadBalancer, Locality, Mirror, Origin, Port, Protocol, RetryPolicy,
+    BackendTarget, ClientTls, Endpoint, HttpRule, LoadBalancer, Locality, Mirror, Origin, Port, Protocol,
+    RetryPolicy,
 };
 
 pub use finding::{

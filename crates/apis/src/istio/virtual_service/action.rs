@@ -299,7 +299,11 @@ fn base64_bytes(value: Cursor<'_>) -> Option<Vec<u8>> {
         return None;
     };
     if std::str::from_utf8(&bytes).is_err() {
-        value.refuse(codes::UNSUPPORTED_VALUE, "a body that is not text is not supported by this release", None);
+        value.refuse(
+            codes::UNSUPPORTED_VALUE,
+            "a body that is not text is not supported by this release",
+            None,
+        );
         return None;
     }
     Some(bytes)
