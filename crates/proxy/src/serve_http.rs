@@ -302,7 +302,8 @@ fn edge_admit(
 
 /// Answers a request that policy refused.
 fn refuse(request: &Request<Body>, id: &str, by: &DenyReason, record: &mut OpenRecord) -> Response<Body> {
-    let matched = by.policy().map_or_else(
+    let policy = by.policy().filter(|_| !matches!(by, DenyReason::NothingAllows(_)));
+    let matched = policy.map_or_else(
         || "none".to_owned(),
         |policy| {
             let (namespace, name) = policy.split_once('/').unwrap_or(("", policy));
