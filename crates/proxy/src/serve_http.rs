@@ -154,7 +154,7 @@ fn known_service(
             record.outcome(ResponseFlags::NO_ROUTE, "route_not_found");
             Err(respond::plain(
                 request,
-                StatusCode::BAD_GATEWAY,
+                StatusCode::SERVICE_UNAVAILABLE,
                 &format!("{} has no such port", entry.service.host),
             ))
         }
