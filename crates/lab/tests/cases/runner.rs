@@ -100,7 +100,7 @@ async fn one(rig: &Rig, case: &Case, said: &Said) -> Ran {
     };
     let predicted = cases::run(case, &MeshSettings::default()).observed;
     let before = Before::of(rig).await;
-    let ended = send(case, request, &ways).await;
+    let ended = send(case, request, &ways, &predicted).await;
     let mut observed =
         observe::calls(rig, (&case.expect, &request.target), (&predicted, &ways), &before, &ended).await;
     probes::all(rig, (case, request), &ways, &predicted, &mut observed, &mut ran).await;
@@ -123,11 +123,17 @@ async fn one(rig: &Rig, case: &Case, said: &Said) -> Ran {
     ran
 }
 
-async fn send(case: &Case, request: &Request, ways: &Ways) -> Vec<Ended> {
+async fn send(case: &Case, request: &Request, ways: &Ways, predicted: &Observed) -> Vec<Ended> {
     let calls = measure::calls(&case.expect).max(ways.ways.len());
     let delay = case.expect.fault.as_ref().and_then(|fault| fault.delay);
     let patience = PATIENCE + delay.map_or(Duration::ZERO, |(_, delay)| delay.duration());
-    let at_once = if delay.is_some() { DELAYED_AT_ONCE } else { AT_ONCE };
+    // Where a balancer shares, calls under way weigh in; one after the other, they are as likely to go to each server.
+    let balanced = predicted.backends.iter().flatten().any(|backend| backend.owners.len() > 1);
+    let at_once = match (delay, balanced) {
+        (Some(_), _) => DELAYED_AT_ONCE,
+        (None, true) => 1,
+        (None, false) => AT_ONCE,
+    };
     let number = number_of(case);
     let made = (0..calls).map(|index| {
         let way = ways.ways[index % ways.ways.len()];
