@@ -68,7 +68,7 @@ pub(crate) struct Answer {
 /// How a call ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Ended {
-    Answered(Answer),
+    Answered(Box<Answer>),
     /// The connection was closed without an answer.
     Closed(String),
     /// There was no answer for so long.
@@ -105,7 +105,7 @@ pub(crate) async fn http(way: Way, call: &Call) -> Ended {
     match tokio::time::timeout(call.patience, exchange).await {
         Ok(Ok(mut answer)) => {
             answer.elapsed = began.elapsed();
-            Ended::Answered(answer)
+            Ended::Answered(Box::new(answer))
         }
         Ok(Err(error)) => Ended::Closed(error.to_string()),
         Err(_) => Ended::Waited(began.elapsed()),
@@ -188,9 +188,11 @@ pub(crate) async fn bytes(way: Way, case: u64, sni: Option<&str>, patience: Dura
     };
     match tokio::time::timeout(patience, exchange).await {
         Ok(Ok(text)) => match serde_json::from_str(text.trim()) {
-            Ok(seen) => {
-                Ended::Answered(Answer { seen: Some(seen), elapsed: began.elapsed(), ..Answer::default() })
-            }
+            Ok(seen) => Ended::Answered(Box::new(Answer {
+                seen: Some(seen),
+                elapsed: began.elapsed(),
+                ..Answer::default()
+            })),
             Err(_) => Ended::Closed(format!("after {text:?}")),
         },
         Ok(Err(error)) => Ended::Closed(error.to_string()),

@@ -131,9 +131,9 @@ async fn holds_on_the_wire(file: &str) {
     let mut rig = Rig::start().await;
     let runs = documents::read(file, &text, &rig.places);
     let results = runner::run(&mut rig, &runs).await;
-    println!("{file}: {}", results.tally);
+    eprintln!("{file}: {}", results.tally);
     for (name, why) in &results.unsent {
-        println!("not sent: {name}: {why}");
+        eprintln!("not sent: {name}: {why}");
     }
     let listed: BTreeSet<&str> =
         NOT_SENT.iter().filter(|(of, ..)| *of == file).map(|(_, name, _)| *name).collect();
