@@ -186,7 +186,7 @@ fn known_service(
             record.outcome(ResponseFlags::NO_ROUTE, "route_not_found");
             Err(respond::plain(
                 request,
-                StatusCode::BAD_GATEWAY,
+                StatusCode::SERVICE_UNAVAILABLE,
                 &format!("{} has no such port", entry.service.host),
             ))
         }
@@ -358,7 +358,8 @@ impl EdgeConnection {
 
 /// Answers a request that policy refused.
 fn refuse<B>(request: &Request<B>, id: &str, by: &DenyReason, record: &mut OpenRecord) -> Response<Body> {
-    let matched = by.policy().map_or_else(
+    let policy = by.policy().filter(|_| !matches!(by, DenyReason::NothingAllows(_)));
+    let matched = policy.map_or_else(
         || "none".to_owned(),
         |policy| {
             let (namespace, name) = policy.split_once('/').unwrap_or(("", policy));

@@ -8,6 +8,7 @@ mod inbound;
 mod outbound;
 mod world;
 
+pub use describe::policy as describe_policy;
 use leno_compile::MeshSettings;
 use leno_decide::{Recorder, Step};
 

@@ -165,6 +165,7 @@ fn life(hop: &Hop, slot: Slot) -> Rc<Life> {
         idle_timeout: hop.idle,
         max_age: hop.max_age,
         max_requests: hop.max_requests,
+        of: hop.health.clone(),
         _slot: slot,
     })
 }
@@ -186,6 +187,8 @@ async fn slot(core: &Rc<Core>, hop: &Hop) -> Result<Place, HopError> {
     let health = hop.health.clone();
     let _waiting = Slot::new(move || _ = health.pending.fetch_sub(1, Relaxed));
     let deadline = Instant::now() + hop.connect_timeout;
+    // Idle ones to other endpoints of the destination must not keep this one from having any.
+    core.pool.close_idle(&hop.health);
     while Instant::now() < deadline {
         if let Some((client, life)) = core.pool.take(&hop.key) {
             return Ok(Place::Reused(client, life));

@@ -16,7 +16,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::stream::Stream;
-use crate::http::{H1Client, H2Client};
+use crate::{
+    balance::health::ServiceHealth,
+    http::{H1Client, H2Client},
+};
 
 /// How a peer is spoken to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -76,6 +79,8 @@ pub(crate) struct Life {
     pub(crate) max_age: Option<Duration>,
     /// More requests than this it does not get.
     pub(crate) max_requests: Option<u32>,
+    /// The destination that it counts against.
+    pub(crate) of: Arc<ServiceHealth>,
     /// The slot it takes among its destination's connections.
     pub(crate) _slot: Slot,
 }
@@ -139,6 +144,24 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// Closes the connection of a destination that is idle longest, so that another endpoint of it can have its place.
+    pub(crate) fn close_idle(&self, of: &Arc<ServiceHealth>) {
+        let oldest_of = |host: &Rc<Host>| {
+            let idle = host.idle.borrow();
+            let own = idle.iter().enumerate().filter(|(_, idle)| Arc::ptr_eq(&idle.life.of, of));
+            own.min_by_key(|(_, idle)| idle.since).map(|(at, idle)| (idle.since, at))
+        };
+        let hosts = self.hosts.borrow();
+        let oldest = hosts.values().filter_map(|host| Some((oldest_of(host)?, host.clone())));
+        let oldest = oldest.min_by_key(|((since, _), _)| *since);
+        drop(hosts);
+        if let Some(((_, at), host)) = oldest {
+            let closed = host.idle.borrow_mut().remove(at);
+            // Dropped here, because closing a connection may come back to the pool.
+            drop(closed);
+        }
     }
 
     /// Has a connection come back here whenever an exchange on it is over.

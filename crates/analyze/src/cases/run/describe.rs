@@ -57,8 +57,9 @@ fn condition_name(condition: RetryCondition) -> String {
     name.to_owned()
 }
 
-/// A destination's policy: durations in milliseconds, shares in percent.
-pub(super) fn policy(policy: &TrafficPolicy) -> Value {
+/// A destination's policy as a case writes it: durations in milliseconds, shares in percent.
+#[must_use]
+pub fn policy(policy: &TrafficPolicy) -> Value {
     let TrafficPolicy { balancer, limits, outlier, locality, tls } = policy;
     let outlier = outlier.as_ref().map(|outlier| {
         let mut value = json!(outlier);
