@@ -49,7 +49,7 @@ fn what_proxies_say_they_add_is_what_an_outsider_sees() {
 
     let script = peers.folder().join("absolute.lua");
     let target = format!("http://web.peers{PATH}");
-    fs::write(&script, format!("wrk.path = \"{target}\"\nwrk.headers[\"host\"] = \"web.peers\"\n")).unwrap();
+    fs::write(&script, format!("wrk.path = \"{target}\"\nwrk.headers[\"Host\"] = \"web.peers\"\n")).unwrap();
     wrk(&ways.proxied(), Some(&script));
     let before = ways.reported();
     let (mut mesh, mut direct) = (Vec::new(), Vec::new());
