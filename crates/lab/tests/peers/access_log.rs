@@ -85,7 +85,7 @@ fn the_text_form_is_istio_s() {
     request(&peers);
     let line = line(&peers, "client", |line| line.starts_with("[20") && line.contains("/logged"));
     let fields = split(&line);
-    assert_eq!(fields.len(), 23, "{line}");
+    assert_eq!(fields.len(), 22, "{line}");
     let expected = [
         (1, "POST /logged?x-leno-delay=20ms HTTP/1.1"),
         (2, "200"),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    mesh::{HOST, Peers, answered},
+    mesh::{HOST, Peers},
     programs::{ends, program, shown, succeeds, text},
 };
 
@@ -20,10 +20,10 @@ fn curl_speaks_http_1_1_through_the_mesh() {
     let client = peers.client();
     let (web, echo) = (client.url("WEB_ADDR", "/"), client.url("WEB_ADDR", "/echo"));
 
-    let before = answered(&peers.workload("web"));
+    let before = peers.answered("web");
     let kept = curl(&["-w", "%{num_connects} ", "-o", "/dev/null", &web, "-o", "/dev/null", &web]);
     assert_eq!(text(&kept), "1 0 ", "the second request uses the first one's connection");
-    assert_eq!(answered(&peers.workload("web")) - before, 2);
+    assert_eq!(peers.answered("web") - before, 2);
 
     let file = peers.folder().join("upload");
     fs::write(&file, bytes(300_000)).unwrap();
@@ -102,7 +102,7 @@ fn large_bodies_arrive_as_they_were_sent() {
 fn connect_is_refused_everywhere() {
     let peers = Peers::start(&[]);
     let client = peers.client();
-    let before = answered(&peers.workload("web"));
+    let before = peers.answered("web");
     let edge = format!("http://{}", peers.edge("http"));
     let outbound = client.url("WEB_ADDR", "");
     for proxy in [&*edge, &*outbound, client.http_proxy()] {
@@ -113,7 +113,7 @@ fn connect_is_refused_everywhere() {
             assert_eq!(text(&output), "405", "CONNECT {target} by {proxy}: {}", shown(&output));
         }
     }
-    assert_eq!(answered(&peers.workload("web")), before, "no application saw any of it");
+    assert_eq!(peers.answered("web"), before, "no application saw any of it");
 }
 
 fn curl(arguments: &[&str]) -> Output {

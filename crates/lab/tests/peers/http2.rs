@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::{
-    mesh::{HOST, Peers, answered},
+    mesh::{HOST, Peers},
     programs::{program, shown, succeeds, text},
 };
 
@@ -11,13 +11,13 @@ use crate::{
 fn every_stream_of_nghttp_is_answered() {
     let peers = Peers::start(&[]);
     let client = peers.client();
-    let before = answered(&peers.workload("web"));
+    let before = peers.answered("web");
     // A hundred times the same URL, as streams of one connection.
     let url = client.url("WEB_ADDR", "/");
     let output = succeeds(Command::new(program("nghttp")).args(["-ns", "-m", "100", &url]));
     let codes = text(&output).lines().filter(|line| line.split_whitespace().nth(4) == Some("200")).count();
     assert_eq!(codes, 100, "{}", shown(&output));
-    assert_eq!(answered(&peers.workload("web")) - before, 100);
+    assert_eq!(peers.answered("web") - before, 100);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn what_h2load_counts_is_what_the_applications_counted() {
         ("TLS at the gateway", &[&connect("https"), &https]),
     ];
     for (way, arguments) in ways {
-        let before = answered(&peers.workload("web"));
+        let before = peers.answered("web");
         // 4 connections of 50 streams each.
         let mut h2load = Command::new(program("h2load"));
         h2load.args(["-n", "3000", "-c", "4", "-m", "50"]).args(arguments);
@@ -43,6 +43,6 @@ fn what_h2load_counts_is_what_the_applications_counted() {
             "requests: 3000 total, 3000 started, 3000 done, 3000 succeeded, 0 failed, 0 errored, 0 timeout";
         assert!(counted.contains(expected), "{way}: {counted}");
         assert!(counted.contains("status codes: 3000 2xx"), "{way}: {counted}");
-        assert_eq!(answered(&peers.workload("web")) - before, 3000, "{way}");
+        assert_eq!(peers.answered("web") - before, 3000, "{way}");
     }
 }

@@ -3,6 +3,7 @@
 //! Must not know: what the programs are.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -25,6 +26,8 @@ pub(crate) struct Peers {
     up: Child,
     folder: tempfile::TempDir,
     record: PathBuf,
+    /// Questions to the stand-in, which counts them too.
+    asked: Cell<u64>,
 }
 
 /// The client's place, taken: where programs dial what `peers.yaml` names.
@@ -51,7 +54,7 @@ impl Peers {
             .unwrap();
         let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
         // From here on the mesh is ended with this, also when it does not become ready.
-        let peers = Self { up, folder, record };
+        let peers = Self { up, folder, record, asked: Cell::new(0) };
         let ready = lines.any(|line| line.unwrap().starts_with("ready"));
         assert!(ready, "leno up did not become ready; what it said on standard error is above");
         // Whoever reads a pipe must go on reading it.
@@ -78,8 +81,11 @@ impl Peers {
         gateway.listeners.iter().find(|found| found.name == listener).unwrap().address
     }
 
-    pub(crate) fn edge_admin(&self) -> SocketAddr {
-        self.cluster().gateways.remove(0).admin
+    /// Requests that the stand-in of a workload answered, questions like this one apart.
+    pub(crate) fn answered(&self, workload: &str) -> u64 {
+        let counters = json_of(SocketAddr::new(self.workload(workload).app_address, 8080), "/leno/counters");
+        let asked = self.asked.replace(self.asked.get() + 1);
+        counters["requests"].as_u64().unwrap() - asked
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -265,10 +271,4 @@ pub(crate) fn page_if_any(address: SocketAddr, path: &str) -> Option<String> {
 pub(crate) fn json_of(address: SocketAddr, path: &str) -> Value {
     let text = page(address, path);
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
-
-/// Requests that the stand-in of a workload answered, this question apart.
-pub(crate) fn answered(workload: &WorkloadRecord) -> u64 {
-    let counters = json_of(SocketAddr::new(workload.app_address, 8080), "/leno/counters");
-    counters["requests"].as_u64().unwrap()
 }

@@ -56,7 +56,7 @@ fn a_prometheus_reads_what_the_proxies_counted() {
 
     for reporter in ["source", "destination"] {
         let of =
-            format!("{{reporter=\"{reporter}\",destination_service_name=\"web\",response_code=\"200\"}}");
+            format!("{{reporter=\"{reporter}\",destination_service_name=\"web\",request_protocol=\"http\"}}");
         let series = prometheus.eventually(&format!("istio_requests_total{of}"));
         assert_eq!(series.len(), 1, "{series:?}");
         assert_eq!(labels(&series[0]), http_labels());

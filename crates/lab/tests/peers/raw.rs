@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use crate::mesh::{Peers, answered};
+use crate::mesh::Peers;
 
 #[test]
 fn pipelined_requests_are_answered_in_their_order() {
     let peers = Peers::start(&[]);
     let client = peers.client();
-    let before = answered(&peers.workload("web"));
+    let before = peers.answered("web");
     for address in [client.address("WEB_ADDR"), peers.edge("http")] {
         let mut requests = String::new();
         for number in 0..10 {
@@ -28,7 +28,7 @@ fn pipelined_requests_are_answered_in_their_order() {
         assert_eq!(order.join(""), "0123456789", "{answers}");
         assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 10);
     }
-    assert_eq!(answered(&peers.workload("web")) - before, 20);
+    assert_eq!(peers.answered("web") - before, 20);
 }
 
 #[test]
