@@ -220,11 +220,7 @@ async fn carry<S>(
 }
 
 /// A connection to an endpoint with its address, and the place that it takes among those to the destination.
-async fn dial(
-    core: &Core,
-    target: &Target,
-    position: usize,
-) -> Result<(SocketAddr, Stream, Slot), HopError> {
+async fn dial(core: &Core, target: &Target, position: usize) -> Result<(SocketAddr, Stream, Slot), HopError> {
     let hop = hop_to(core, target, position, Version::H1).await.map_err(HopError::Connect)?;
     let slot = take_slot(&hop).ok_or(HopError::Overflow)?;
     let endpoint = target.cluster.peer(position).endpoint();

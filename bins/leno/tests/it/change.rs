@@ -1,7 +1,5 @@
 //! A file is saved while requests go on: how soon it is in force, and what becomes of a broken one.
 
-#![expect(clippy::print_stdout, reason = "figures for whoever reads the test's output")]
-
 use std::{
     net::SocketAddr,
     thread,

@@ -8,7 +8,7 @@ mod inbound;
 mod outbound;
 mod world;
 
-pub use describe::policy as describe_policy;
+pub use describe::{listener as describe_listener, policy as describe_policy, workload as describe_workload};
 use leno_compile::MeshSettings;
 use leno_decide::{Recorder, Step};
 

@@ -1,8 +1,9 @@
-//! What the control plane has in force: services by their names, endpoints, destinations.
+//! What the control plane has in force: services by their names, endpoints, workloads, listeners.
 
 use std::sync::Arc;
 
-use leno_model::{Endpoint, EndpointSet, IndexEntry, Resource};
+use leno_analyze::cases::{WorkloadName, describe_listener, describe_workload};
+use leno_model::{Endpoint, EndpointSet, Gateway, IndexEntry, Resource, Workload};
 use serde_json::Value;
 
 /// The resources of `/v1/world`.
@@ -10,6 +11,8 @@ use serde_json::Value;
 pub(crate) struct Published {
     index: Vec<Arc<IndexEntry>>,
     endpoints: Vec<Arc<EndpointSet>>,
+    workloads: Vec<Arc<Workload>>,
+    gateways: Vec<Arc<Gateway>>,
 }
 
 impl Published {
@@ -20,6 +23,8 @@ impl Published {
             match resource {
                 Resource::Index(entry) => published.index.push(entry),
                 Resource::Endpoints(set) => published.endpoints.push(set),
+                Resource::Workload(workload) => published.workloads.push(workload),
+                Resource::Gateway(gateway) => published.gateways.push(gateway),
                 _ => {}
             }
         }
@@ -33,6 +38,23 @@ impl Published {
             ["".to_owned(), format!(".{namespace}.svc.cluster.local"), ".svc.cluster.local".to_owned()];
         let names = suffixes.map(|suffix| format!("{host}{suffix}"));
         names.iter().find_map(|name| self.index.iter().find(|it| it.service.host.as_str() == name))
+    }
+
+    /// What a workload's own proxy is told about it; it goes by its name, its owner's or its `app` label.
+    pub(crate) fn workload(&self, name: &WorkloadName) -> Option<Value> {
+        let named = |it: &&Arc<Workload>| {
+            let app = it.labels.get("app").is_some_and(|app| **app == *name.name);
+            it.id.namespace.as_str() == name.namespace
+                && (*it.id.name == *name.name || *it.owner == *name.name || app)
+        };
+        self.workloads.iter().find(named).map(|found| describe_workload(found))
+    }
+
+    /// The listener of a name, host and port, which belongs to one gateway of a world.
+    pub(crate) fn listener(&self, like: &Value) -> Option<Value> {
+        let all = self.gateways.iter().flat_map(|gateway| &gateway.listeners).map(describe_listener);
+        let same = |found: &Value| ["name", "host", "port"].iter().all(|key| found[key] == like[key]);
+        all.into_iter().find(same)
     }
 
     /// All services.

@@ -90,6 +90,10 @@ impl Results {
 async fn one(rig: &Rig, case: &Case, said: &Said) -> Ran {
     let mut ran = Ran::default();
     said_of_objects(case, said, &mut ran);
+    let told_of_itself = match &case.from {
+        Caller::Workload(from) if case.expect.workload.is_some() => rig.published.workload(from),
+        _ => None,
+    };
     let Some(request) = &case.request else { return ran };
     let ways = match way::of(rig, case, request).await {
         Ok(ways) => ways,
@@ -118,6 +122,8 @@ async fn one(rig: &Rig, case: &Case, said: &Said) -> Ran {
         let backends = predicted.backends.as_deref().unwrap_or_default();
         observed.destinations = observe::destinations(client, backends).await;
     }
+    observed.workload = told_of_itself;
+    observed.listener = predicted.listener.as_ref().and_then(|like| rig.published.listener(like));
     note(&case.expect, &observed, &mut ran);
     ran.mismatches.extend(cases::check(case, &observed));
     ran
@@ -256,5 +262,11 @@ fn note(expect: &Expect, observed: &Observed, ran: &mut Ran) {
     }
     if observed.destinations.is_some() {
         ran.published.insert("destination");
+    }
+    if observed.workload.is_some() {
+        ran.published.insert("workload");
+    }
+    if observed.listener.is_some() {
+        ran.published.insert("listener");
     }
 }

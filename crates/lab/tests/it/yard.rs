@@ -134,7 +134,7 @@ pub(crate) async fn get_on(
 ) -> std::io::Result<(u16, Value)> {
     let request = format!("GET {path} HTTP/1.1\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await?;
-    let (mut answer, mut buffer) = (Vec::new(), [0; 16 << 10]);
+    let (mut answer, mut buffer) = (Vec::new(), vec![0; 16 << 10]);
     loop {
         if let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();

@@ -80,7 +80,7 @@ fn compare(witness: &str, outside: f64, before: &Reported, after: &Reported) -> 
     // The probe samples every few seconds: all of it counts.
     let trip = quantile(&after.probe, 0.5) * 1e6;
     let sum = own + 2.0 * trip;
-    println!(
+    eprintln!(
         "{witness}: outside {outside:.0} us; proxies {own:.0} us + 2 round trips of {trip:.0} us = {sum:.0} us; \
          ratio {:.2}",
         sum / outside

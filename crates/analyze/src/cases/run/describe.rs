@@ -77,7 +77,8 @@ pub fn policy(policy: &TrafficPolicy) -> Value {
 }
 
 /// What a workload's own proxy is told about it, but for the places that it comes from and the policies that select it.
-pub(super) fn workload(workload: &Workload) -> Value {
+#[must_use]
+pub fn workload(workload: &Workload) -> Value {
     json!({
         "identity": workload.identity,
         "network": workload.network,
@@ -89,7 +90,8 @@ pub(super) fn workload(workload: &Workload) -> Value {
 }
 
 /// A listener without its routes.
-pub(super) fn listener(listener: &Listener) -> Value {
+#[must_use]
+pub fn listener(listener: &Listener) -> Value {
     json!({
         "name": listener.name,
         "port": listener.port,

@@ -105,7 +105,7 @@ pub(super) fn through_gateway(
     }
     let visitor =
         Visitor { peer: None, source_ip: client.address, sni: client.sni, request: arriving.as_ref() };
-    let own = ask(world, &id, port, &visitor, trace);
+    let own = ask(world, id, port, &visitor, trace);
     let Some(arriving) = arriving else {
         let listener = gateway.by_sni(port, request.sni.as_deref());
         let listener = listener.ok_or_else(|| format!("no listener on port {port} fits"))?;
