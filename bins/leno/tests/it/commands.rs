@@ -130,7 +130,9 @@ fn a_running_mesh_answers_every_question_in_json_and_in_columns() {
 
     let unknown = mesh.leno(&["why", "12345678-9", "-o", "json"]);
     assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
-    assert!(json(&unknown)["error"].as_str().unwrap().starts_with("no proxy knows"), "{unknown:?}");
+    let told = json(&unknown);
+    assert_eq!(told["found"], false, "{told}");
+    assert!(told["because"].as_str().unwrap().starts_with("no proxy knows"), "{told}");
     let elsewhere = mesh.leno(&["status", "--cluster", "elsewhere"]);
     assert_eq!(elsewhere.status.code(), Some(2), "{elsewhere:?}");
     mesh.stop();

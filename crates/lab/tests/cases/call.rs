@@ -20,11 +20,15 @@ use leno_proxy::{
     proxy_protocol::{Dialled, encode},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
 };
+use tokio_rustls::TlsConnector;
 
-use crate::app::{CASE, DO, GREETING, SEEN, Seen};
+use crate::{
+    app::{CASE, DO, GREETING, SEEN, Seen},
+    trusting,
+};
 
 /// Largest answer.
 const LARGEST: usize = 1 << 20;
@@ -48,6 +52,8 @@ pub(crate) struct Call {
     pub(crate) authority: String,
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
+    /// The name that the client asks for, where it speaks TLS.
+    pub(crate) tls: Option<String>,
     /// What the application is told to do.
     pub(crate) told: Option<String>,
     pub(crate) patience: Duration,
@@ -113,7 +119,23 @@ pub(crate) async fn http(way: Way, call: &Call) -> Ended {
 }
 
 async fn exchange(way: Way, call: &Call) -> io::Result<Answer> {
-    let io = TokioIo::new(open(way).await?);
+    let stream = open(way).await?;
+    match &call.tls {
+        None => converse(way, call, stream).await,
+        Some(name) => {
+            let name = rustls::pki_types::ServerName::try_from(name.clone()).map_err(io::Error::other)?;
+            let stream = TlsConnector::from(trusting::anybody()).connect(name, stream).await?;
+            converse(way, call, stream).await
+        }
+    }
+}
+
+async fn converse(
+    way: Way,
+    call: &Call,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> io::Result<Answer> {
+    let io = TokioIo::new(stream);
     let grpc = call
         .headers
         .iter()

@@ -24,6 +24,7 @@ mod proxies;
 mod published;
 mod rig;
 mod runner;
+mod trusting;
 mod way;
 
 use std::collections::BTreeSet;
@@ -57,6 +58,8 @@ const HARD_TO_SEE: &[(&str, &str)] = &[
     ("diagnostics", "codes LN2 are `leno analyze`'s, not the control plane's"),
 ];
 
+const ELSEWHERE: &str = "the case gives its pod an address of its own, where nothing runs on this machine";
+
 /// What else does not show in a case that is sent, by file, name and key, and why not.
 const UNSEEN: &[(&str, &str, &str, &str)] = &[
     (
@@ -78,11 +81,29 @@ const UNSEEN: &[(&str, &str, &str, &str)] = &[
         "no proxy is at that address: a handshake is tried, and fails",
     ),
     (
+        "gateway-certificates.yaml",
+        "a server in MUTUAL mode without authorities of clients lets nobody in",
+        "reason",
+        "a client sees that its handshake fails, not why",
+    ),
+    (
+        "gateway-certificates.yaml",
+        "a certificate of another namespace needs a grant there",
+        "reason",
+        "a client sees that its handshake fails, not why",
+    ),
+    (
         "grpc-route.yaml",
         "a backend that does not exist is unavailable",
         "status",
         "a caller of gRPC gets gRPC's status, and 200 as that of HTTP",
     ),
+    ("labels.yaml", "a pod that is labelled as one of the mesh is called with mTLS", "backends", ELSEWHERE),
+    ("labels.yaml", "a pod that is labelled as one of the mesh is called with mTLS", "mtls", ELSEWHERE),
+    ("labels.yaml", "a pod without that label is called in plaintext", "backends", ELSEWHERE),
+    ("labels.yaml", "a pod without that label is called in plaintext", "mtls", ELSEWHERE),
+    ("labels.yaml", "a pod into which a sidecar was injected is in the mesh too", "backends", ELSEWHERE),
+    ("labels.yaml", "a pod into which a sidecar was injected is in the mesh too", "mtls", ELSEWHERE),
     ("services.yaml", "a service without endpoints is unavailable", "backends", "nothing is reached"),
 ];
 

@@ -95,7 +95,8 @@ async fn outcome(
         return Outcome::PlaintextRefused;
     }
     let Some(answer) = ended.answer() else {
-        observed.reason = Some(ended.to_string());
+        // Why a handshake is refused is in the gateway's log; a client only sees that it is.
+        observed.reason = (!is_http).then(|| ended.to_string());
         // A connection without a route is closed, and nothing more is said.
         return if is_http { Outcome::Unavailable } else { Outcome::NoRoute };
     };

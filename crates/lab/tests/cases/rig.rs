@@ -174,6 +174,8 @@ impl Rig {
     }
 
     fn replace(&self, name: &str, text: &str) {
+        // A file that is empty deletes nothing.
+        let text = if text.trim().is_empty() { "# no objects" } else { text };
         let beside = self.path("new");
         std::fs::write(&beside, text).unwrap();
         std::fs::rename(&beside, self.path("manifests").join(name)).unwrap();

@@ -168,6 +168,7 @@ pub(crate) async fn call(
         authority: named.unwrap_or(own),
         path: path.clone(),
         headers: request.headers.clone(),
+        tls: (scheme == "https").then(|| request.sni.clone().unwrap_or_else(|| host.clone())),
         told,
         patience,
     };
