@@ -38,12 +38,17 @@ pub struct ControlConfig {
     pub listen: SocketAddr,
     /// The JSON API, plain HTTP; a loopback address.
     pub api: SocketAddr,
-    /// The user's manifests.
+    /// The user's manifests, where there is no Kubernetes.
+    #[serde(default)]
     pub paths: Vec<PathBuf>,
     /// What a supervisor adds to them (a mesh without Kubernetes).
     #[serde(default)]
     pub overlay: Option<PathBuf>,
-    /// The issuing authority, in Istio's `cacerts` layout.
+    /// Kubernetes: objects, authority and proofs of identity come from its API server.
+    #[serde(default)]
+    pub kubernetes: Option<KubernetesConfig>,
+    /// The issuing authority, in Istio's `cacerts` layout; not needed on Kubernetes.
+    #[serde(default)]
     pub ca_dir: PathBuf,
     /// Join tokens, by the SHA-256 of each.
     #[serde(default)]
@@ -66,6 +71,41 @@ pub struct ControlConfig {
     /// Lifetimes of certificates.
     #[serde(default)]
     pub certificates: Lifetimes,
+}
+
+/// How a control plane runs on Kubernetes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KubernetesConfig {
+    /// The control plane's namespace.
+    pub namespace: String,
+    /// The control plane's Service.
+    pub service: String,
+    /// Its revision; namespaces choose one by label.
+    pub revision: String,
+    /// The injector, HTTPS.
+    pub webhook: SocketAddr,
+    /// Readiness, metrics and version, plain HTTP.
+    pub monitoring: SocketAddr,
+    /// The audience that proxies' tokens are for.
+    pub audience: String,
+    /// The MutatingWebhookConfiguration whose certificate bundle the leader keeps up to date.
+    pub webhook_configuration: String,
+}
+
+impl Default for KubernetesConfig {
+    fn default() -> Self {
+        let any = |port| SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), port);
+        Self {
+            namespace: "leno-system".to_owned(),
+            service: "leno-control".to_owned(),
+            revision: "default".to_owned(),
+            webhook: any(15017),
+            monitoring: any(15014),
+            audience: "leno-ca".to_owned(),
+            webhook_configuration: "leno-sidecar-injector-leno-system".to_owned(),
+        }
+    }
 }
 
 /// Another cluster's control plane.
