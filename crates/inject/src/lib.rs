@@ -40,6 +40,7 @@ pub use inject::{Injected, Outcome, Refusal, inject};
 pub use names::workload_of;
 pub use namespace::Namespace;
 pub use patch::diff;
+pub use quantity::fault as quantity_fault;
 pub use review::review;
 pub use selector::{Expression, LabelSelector, Operator};
 pub use workload::{WorkloadOutcome, inject_workload};

@@ -24,6 +24,12 @@ pub(crate) fn parse(text: &str) -> Result<f64, String> {
     Ok(number * factor)
 }
 
+/// Why a text is no quantity, when it is none.
+#[must_use]
+pub fn fault(text: &str) -> Option<String> {
+    parse(text).err()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 //! Invariant: later wins; maps are merged, anything else is replaced, `null` takes the default's place as in Helm.
 
 use leno_apis::yaml;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::Values;
@@ -46,7 +46,7 @@ pub enum InvalidValues {
     },
     /// An unknown value, or one of the wrong type.
     #[error("values: {0}")]
-    Unfit(#[source] serde_json::Error),
+    Unfit(#[source] serde_path_to_error::Error<serde_json::Error>),
     /// Values that are of the right type and yet mean nothing.
     #[error("values: {}", .0.join("; "))]
     Meaningless(Vec<String>),
@@ -57,14 +57,14 @@ pub enum InvalidValues {
 /// # Errors
 /// What cannot be read, is unknown, or means nothing.
 pub fn values(overrides: &Overrides) -> Result<Values, InvalidValues> {
-    let mut merged = serde_json::to_value(Values::default()).map_err(InvalidValues::Unfit)?;
+    let mut merged = json!(Values::default());
     for (file, text) in &overrides.files {
         merge(&mut merged, read(file, text)?);
     }
     for text in &overrides.set {
         merge(&mut merged, assignment(text)?);
     }
-    let values: Values = serde_json::from_value(merged).map_err(InvalidValues::Unfit)?;
+    let values: Values = serde_path_to_error::deserialize(merged).map_err(InvalidValues::Unfit)?;
     let faults = faults(&values);
     if faults.is_empty() { Ok(values) } else { Err(InvalidValues::Meaningless(faults)) }
 }
@@ -137,6 +137,28 @@ fn faults(values: &Values) -> Vec<String> {
     }
     if values.replicas == 0 {
         faults.push("replicas: at least one is needed".to_owned());
+    }
+    if !["Always", "IfNotPresent", "Never"].contains(&values.image.pull_policy.as_str()) {
+        faults.push("image.pullPolicy: it is one of Always, IfNotPresent, Never".to_owned());
+    }
+    if values.proxy.concurrency > 64 {
+        faults.push("proxy.concurrency: at most 64".to_owned());
+    }
+    if !(1..=86_400).contains(&values.proxy.startup_seconds) {
+        faults.push("proxy.startupSeconds: from 1 to 86400".to_owned());
+    }
+    let in_trust_domain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-_.".contains(&c);
+    if values.trust_domain.is_empty() || !values.trust_domain.bytes().all(in_trust_domain) {
+        faults.push(format!("trustDomain: `{}` is no SPIFFE trust domain", values.trust_domain));
+    }
+    for (what, name) in [("image.proxy", &values.image.proxy), ("image.control", &values.image.control)] {
+        if name.is_empty() {
+            faults.push(format!("{what}: it must not be empty"));
+        }
+    }
+    for (resource, quantity) in values.resources.requests.iter().chain(&values.resources.limits) {
+        faults
+            .extend(leno_inject::quantity_fault(quantity).map(|why| format!("resources, {resource}: {why}")));
     }
     if !(0.0..=1.0).contains(&values.proxy.tracing.sampling) {
         faults.push("proxy.tracing.sampling: it is a share, from 0 to 1".to_owned());
