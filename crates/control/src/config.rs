@@ -2,6 +2,8 @@
 //!
 //! Invariant: everything that is not an object of the user's and yet decides an outcome is here.
 
+mod kubernetes;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -12,6 +14,8 @@ use std::{
 use leno_compile::{MeshSettings, OutboundMode, RetryProfile};
 use leno_model::{ClusterName, Locality, Namespace, NetworkName, Port, TrustDomain};
 use serde::{Deserialize, Serialize};
+
+pub use kubernetes::KubernetesConfig;
 
 /// What a control plane is told at its start; a JSON file for the process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,41 +75,6 @@ pub struct ControlConfig {
     /// Lifetimes of certificates.
     #[serde(default)]
     pub certificates: Lifetimes,
-}
-
-/// How a control plane runs on Kubernetes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct KubernetesConfig {
-    /// The control plane's namespace.
-    pub namespace: String,
-    /// The control plane's Service.
-    pub service: String,
-    /// Its revision; namespaces choose one by label.
-    pub revision: String,
-    /// The injector, HTTPS.
-    pub webhook: SocketAddr,
-    /// Readiness, metrics and version, plain HTTP.
-    pub monitoring: SocketAddr,
-    /// The audience that proxies' tokens are for.
-    pub audience: String,
-    /// The MutatingWebhookConfiguration whose certificate bundle the leader keeps up to date.
-    pub webhook_configuration: String,
-}
-
-impl Default for KubernetesConfig {
-    fn default() -> Self {
-        let any = |port| SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), port);
-        Self {
-            namespace: "leno-system".to_owned(),
-            service: "leno-control".to_owned(),
-            revision: "default".to_owned(),
-            webhook: any(15017),
-            monitoring: any(15014),
-            audience: "leno-ca".to_owned(),
-            webhook_configuration: "leno-sidecar-injector-leno-system".to_owned(),
-        }
-    }
 }
 
 /// Another cluster's control plane.

@@ -34,7 +34,8 @@ use crate::{
         Cluster, KubernetesError, authority,
         leader::{self, Leader},
         lease, monitoring,
-        token_review::TokenReviews,
+        token_review::{AUDIENCE, TokenReviews},
+        webhook::Webhook,
     },
     listen,
     peering::{Listener, Memory, Peers, listen_to},
@@ -224,7 +225,7 @@ impl Prepared {
         let pem = authority::authority(&cluster, &config.trust_domain, config.cluster.as_str()).await?;
         let reviews = TokenReviews {
             client: cluster.client.clone(),
-            audience: cluster.config.audience.clone(),
+            audience: AUDIENCE.to_owned(),
             domain: config.trust_domain.clone(),
         };
         let names = cluster.service_names();
@@ -312,8 +313,14 @@ impl Prepared {
         match from {
             From::Manifests { input, first: _ } => part(&mut parts, input::follow(input, said, stop.clone())),
             From::Cluster(cluster) => {
-                part(&mut parts, input::follow_kubernetes(cluster.client.clone(), said, stop.clone()));
-                let monitoring = cluster.config.monitoring;
+                let secrets = cluster.config.gateways.secret_namespaces.clone();
+                let follow = input::follow_kubernetes(cluster.client.clone(), secrets, said, stop.clone());
+                part(&mut parts, follow);
+                let (webhook, monitoring) =
+                    (cluster.config.webhook_address(), cluster.config.monitoring_address());
+                let tls = server_config(&store, ClientAuth::Optional, &[b"http/1.1"]);
+                let webhook = Webhook { cluster: cluster.clone(), listener: bind(webhook).await?, tls };
+                part(&mut parts, webhook.serve(stop.clone()));
                 part(&mut parts, monitoring::serve(api.clone(), bind(monitoring).await?, stop.clone()));
                 let (leads_in, leads) = watch::channel(false);
                 part(&mut parts, lease::run(cluster.clone(), leads_in, stop.clone()));

@@ -21,10 +21,11 @@ pub(crate) enum Input {
 /// Follows a Kubernetes API server until `stop`. Nothing is said before its first complete reading.
 pub(crate) async fn follow_kubernetes(
     client: kube::Client,
+    secrets: Vec<String>,
     said: Arc<watch::Sender<Said>>,
     stop: CancellationToken,
 ) {
-    leno_sources::kubernetes::follow(client, stop, |news| {
+    leno_sources::kubernetes::follow(client, secrets, stop, |news| {
         match news {
             News::Reading(reading) => said.send_modify(|said| said.reading = Some(Arc::new(reading))),
             News::Trouble(error) => note(&said, &error),

@@ -18,6 +18,7 @@ pub(crate) mod lease;
 pub(crate) mod monitoring;
 pub(crate) mod status;
 pub(crate) mod token_review;
+pub(crate) mod webhook;
 
 
 use kube::Client;
@@ -74,7 +75,7 @@ impl Cluster {
 
     /// The names by which the API server calls the webhook.
     pub(crate) fn service_names(&self) -> Vec<String> {
-        let KubernetesConfig { service, namespace, .. } = &self.config;
+        let (service, namespace) = (self.config.control(), &self.config.namespace);
         vec![format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")]
     }
 }

@@ -12,7 +12,7 @@ mod discover;
 mod held;
 mod watch;
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{collections::BTreeSet, future::Future, time::Duration};
 
 use kube::Client;
 use leno_apis::Kind;
@@ -53,14 +53,17 @@ pub enum News {
 /// Follows an API server until `stop`: `tell` is given each state of its objects, and waits are its back pressure.
 ///
 /// Everything that is ready when `tell` returns goes into the next reading.
+///
+/// `secrets` are the namespaces whose TLS Secrets may be read; `*` is all.
 pub async fn follow<F: Future<Output = ()>>(
     client: Client,
+    secrets: Vec<String>,
     stop: CancellationToken,
     mut tell: impl FnMut(News) -> F,
 ) {
     let (said_in, mut said) = mpsc::channel(QUEUE);
     let mut held = Held::default();
-    let mut watches = Watches { client, tasks: JoinSet::new(), running: BTreeMap::new(), said_in };
+    let mut watches = Watches { client, secrets, tasks: JoinSet::new(), running: BTreeSet::new(), said_in };
     let mut look = interval(RETRY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut complete = false;
@@ -77,10 +80,10 @@ pub async fn follow<F: Future<Output = ()>>(
                     Err(error) => held.trouble(None, Some(format!("the API server cannot be asked for its kinds: {error}"))),
                 }
             }
-            Some((kind, event)) = said.recv() => {
-                held.take(kind, event);
-                while let Ok((kind, event)) = said.try_recv() {
-                    held.take(kind, event);
+            Some((watch, event)) = said.recv() => {
+                held.take(&watch, event);
+                while let Ok((watch, event)) = said.try_recv() {
+                    held.take(&watch, event);
                 }
             }
         }
@@ -95,24 +98,44 @@ pub async fn follow<F: Future<Output = ()>>(
     watches.tasks.shutdown().await;
 }
 
-/// The watches that run, one a kind.
+/// What one watch is of: a kind, for Secrets perhaps of one namespace only.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Watched {
+    kind: Kind,
+    namespace: Option<String>,
+}
+
+/// The watches that run.
 struct Watches {
     client: Client,
+    secrets: Vec<String>,
     tasks: JoinSet<()>,
-    running: BTreeMap<Kind, String>,
-    said_in: mpsc::Sender<(Kind, Event)>,
+    running: BTreeSet<Kind>,
+    said_in: mpsc::Sender<(Watched, Event)>,
 }
 
 impl Watches {
     fn start(&mut self, kinds: Vec<Served>, held: &mut Held) {
+        held.trouble(None, None);
         for Served { kind, resource } in kinds {
-            if self.running.contains_key(&kind) {
+            if !self.running.insert(kind) {
                 continue;
             }
             tracing::info!(kind = %resource.kind, version = %resource.api_version, "watched");
-            self.running.insert(kind, resource.api_version.clone());
-            held.expect(kind);
-            self.tasks.spawn(watch(self.client.clone(), kind, resource, self.said_in.clone()));
+            for namespace in self.namespaces(kind) {
+                let watched = Watched { kind, namespace };
+                held.expect(watched.clone());
+                self.tasks.spawn(watch(self.client.clone(), watched, resource.clone(), self.said_in.clone()));
+            }
+        }
+    }
+
+    /// `None` is all of them.
+    fn namespaces(&self, kind: Kind) -> Vec<Option<String>> {
+        if kind != Kind::Secret || self.secrets.iter().any(|namespace| namespace == "*") {
+            vec![None]
+        } else {
+            self.secrets.iter().cloned().map(Some).collect()
         }
     }
 }

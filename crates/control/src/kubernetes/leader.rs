@@ -14,11 +14,12 @@ use k8s_openapi::{
 };
 use kube::{
     Api,
-    api::{Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams},
     core::ObjectMeta,
 };
 use leno_apis::Kind;
 use leno_identity::pem;
+use serde_json::json;
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
@@ -137,7 +138,7 @@ impl Leader {
 
     /// Keeps the bundle by which the API server verifies our webhook.
     async fn bundle(&self, roots: &str) -> Result<(), KubernetesError> {
-        let name = &self.cluster.config.webhook_configuration;
+        let name = &self.cluster.config.webhook();
         let api: Api<MutatingWebhookConfiguration> = Api::all(self.cluster.client.clone());
         let what = format!("MutatingWebhookConfiguration {name} cannot be kept up to date");
         let Some(mut found) = api.get_opt(name).await.map_err(failed(what.clone()))? else { return Ok(()) };
@@ -148,7 +149,10 @@ impl Leader {
         }
         if stale {
             // The resource version is in it: a change in between is not overwritten.
-            api.replace(name, &PostParams::default(), &found).await.map_err(failed(what))?;
+            let patch = json!({
+                "metadata": {"resourceVersion": found.metadata.resource_version}, "webhooks": found.webhooks,
+            });
+            api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map_err(failed(what))?;
             tracing::info!(webhook = name, "its bundle is up to date");
         }
         Ok(())

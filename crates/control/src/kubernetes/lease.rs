@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Tries to lead until `stop`; `leads` says whether it does. At the end the lease is given back.
 pub(crate) async fn run(cluster: Cluster, leads: watch::Sender<bool>, stop: CancellationToken) {
-    let name = format!("leno-leader-{}", cluster.config.revision);
+    let name = cluster.config.control();
     let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), &cluster.config.namespace);
     let mut seen: Option<Seen> = None;
     let mut renewed: Option<Instant> = None;

@@ -12,6 +12,8 @@ use tokio::time::timeout;
 /// How long a review may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The audience that proxies' tokens are for.
+pub(crate) const AUDIENCE: &str = "leno-ca";
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 

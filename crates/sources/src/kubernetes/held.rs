@@ -8,24 +8,24 @@ use std::{
     sync::Arc,
 };
 
-use leno_apis::{AnyObject, Diagnostic, Kind, ObjectRef};
+use leno_apis::{AnyObject, Diagnostic, ObjectRef};
 use serde_json::Value;
 
-use super::watch::Event;
+use super::{Watched, watch::Event};
 use crate::Reading;
 
-/// All kinds together.
+/// All watches together.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    kinds: BTreeMap<Kind, HeldKind>,
+    watches: BTreeMap<Watched, HeldObjects>,
     changed: bool,
-    /// Trouble of discovery (`None`) and of single kinds.
-    trouble: BTreeMap<Option<Kind>, String>,
+    /// Trouble of discovery (`None`) and of single watches.
+    trouble: BTreeMap<Option<Watched>, String>,
     told: Option<String>,
 }
 
 #[derive(Debug, Default)]
-struct HeldKind {
+struct HeldObjects {
     objects: BTreeMap<ObjectRef, HeldObject>,
     listing: Option<BTreeMap<ObjectRef, HeldObject>>,
     complete: bool,
@@ -39,15 +39,14 @@ struct HeldObject {
 }
 
 impl Held {
-    /// A kind is watched from now on.
-    pub(super) fn expect(&mut self, kind: Kind) {
-        self.kinds.entry(kind).or_default();
-        self.trouble(None, None);
+    /// Something is watched from now on.
+    pub(super) fn expect(&mut self, watched: Watched) {
+        self.watches.entry(watched).or_default();
     }
 
-    /// Whether every watched kind has been listed.
+    /// Whether everything that is watched has been listed.
     pub(super) fn is_complete(&self) -> bool {
-        self.kinds.values().all(|kind| kind.complete)
+        self.watches.values().all(|watch| watch.complete)
     }
 
     /// Whether something changed since the last reading.
@@ -55,11 +54,11 @@ impl Held {
         self.changed
     }
 
-    /// Remembers what is wrong with a kind, or that nothing is.
-    pub(super) fn trouble(&mut self, kind: Option<Kind>, trouble: Option<String>) {
+    /// Remembers what is wrong with a watch (`None`: with discovery), or that nothing is.
+    pub(super) fn trouble(&mut self, watched: Option<Watched>, trouble: Option<String>) {
         match trouble {
-            Some(trouble) => self.trouble.insert(kind, trouble),
-            None => self.trouble.remove(&kind),
+            Some(trouble) => self.trouble.insert(watched, trouble),
+            None => self.trouble.remove(&watched),
         };
     }
 
@@ -75,10 +74,10 @@ impl Held {
     }
 
     /// Takes an event of a watch.
-    pub(super) fn take(&mut self, kind: Kind, event: Event) {
+    pub(super) fn take(&mut self, watched: &Watched, event: Event) {
         let trouble = if let Event::Trouble(why) = &event { Some(why.clone()) } else { None };
-        self.trouble(Some(kind), trouble);
-        let held = self.kinds.entry(kind).or_default();
+        self.trouble(Some(watched.clone()), trouble);
+        let held = self.watches.entry(watched.clone()).or_default();
         self.changed |= match event {
             Event::Trouble(_) => false,
             Event::Listing => {
@@ -113,7 +112,7 @@ impl Held {
         self.changed = false;
         let mut reading = Reading::default();
         let mut kept = BTreeSet::new();
-        for (name, held) in self.kinds.values().flat_map(|kind| &kind.objects) {
+        for (name, held) in self.watches.values().flat_map(|watch| &watch.objects) {
             reading.objects.insert(name.clone(), held.object.clone());
             reading.diagnostics.extend(held.diagnostics.iter().cloned());
             if held.kept {
@@ -148,9 +147,14 @@ fn read<'a>(
 
 #[cfg(test)]
 mod tests {
+    use leno_apis::Kind;
     use serde_json::json;
 
     use super::*;
+
+    fn all(kind: Kind) -> Watched {
+        Watched { kind, namespace: None }
+    }
 
     fn service(name: &str, port: Value) -> Value {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": {"ports": [{"port": port}]}})
@@ -158,14 +162,14 @@ mod tests {
 
     fn held() -> Held {
         let mut held = Held::default();
-        held.expect(Kind::Service);
+        held.expect(all(Kind::Service));
         for event in [
             Event::Listing,
             Event::Listed(service("a", json!(80))),
             Event::Listed(service("b", json!(80))),
             Event::Complete,
         ] {
-            held.take(Kind::Service, event);
+            held.take(&all(Kind::Service), event);
         }
         held
     }
@@ -178,13 +182,13 @@ mod tests {
     fn a_list_takes_effect_when_it_is_complete() {
         let mut held = held();
         assert_eq!(names(&held.reading()), ["a", "b"]);
-        held.take(Kind::Service, Event::Listing);
-        held.take(Kind::Service, Event::Listed(service("b", json!(80))));
-        held.take(Kind::Service, Event::Trouble("the connection broke".to_owned()));
+        held.take(&all(Kind::Service), Event::Listing);
+        held.take(&all(Kind::Service), Event::Listed(service("b", json!(80))));
+        held.take(&all(Kind::Service), Event::Trouble("the connection broke".to_owned()));
         assert_eq!(names(&held.reading()), ["a", "b"], "half a list removes nothing");
-        held.take(Kind::Service, Event::Listing);
-        held.take(Kind::Service, Event::Listed(service("b", json!(80))));
-        held.take(Kind::Service, Event::Complete);
+        held.take(&all(Kind::Service), Event::Listing);
+        held.take(&all(Kind::Service), Event::Listed(service("b", json!(80))));
+        held.take(&all(Kind::Service), Event::Complete);
         assert_eq!(names(&held.reading()), ["b"]);
     }
 
@@ -192,13 +196,13 @@ mod tests {
     fn nothing_is_complete_before_every_kind_is() {
         let mut held = held();
         assert!(held.is_complete());
-        held.expect(Kind::Pod);
+        held.expect(all(Kind::Pod));
         assert!(!held.is_complete());
-        held.take(Kind::Pod, Event::Trouble("forbidden".to_owned()));
+        held.take(&all(Kind::Pod), Event::Trouble("forbidden".to_owned()));
         assert!(!held.is_complete(), "an error is no empty list");
         assert_eq!(held.news_of_trouble(), Some(Some("forbidden".to_owned())));
         assert_eq!(held.news_of_trouble(), None, "it is said once");
-        held.take(Kind::Pod, Event::Complete);
+        held.take(&all(Kind::Pod), Event::Complete);
         assert_eq!(held.news_of_trouble(), Some(None));
     }
 
@@ -206,11 +210,11 @@ mod tests {
     fn an_object_that_becomes_unusable_keeps_its_last_good_form() {
         let mut held = held();
         let good = held.reading();
-        held.take(Kind::Service, Event::Put(service("a", json!("eighty"))));
+        held.take(&all(Kind::Service), Event::Put(service("a", json!("eighty"))));
         let reading = held.reading();
         assert_eq!(reading.objects, good.objects);
         assert_eq!(reading.kept.len(), 1);
-        held.take(Kind::Service, Event::Gone(service("a", json!("eighty"))));
+        held.take(&all(Kind::Service), Event::Gone(service("a", json!("eighty"))));
         assert_eq!(names(&held.reading()), ["b"], "and goes when it is deleted");
     }
 
@@ -218,7 +222,7 @@ mod tests {
     fn an_object_that_is_as_it_was_is_no_change() {
         let mut held = held();
         let before = held.reading();
-        held.take(Kind::Service, Event::Put(service("a", json!(80))));
+        held.take(&all(Kind::Service), Event::Put(service("a", json!(80))));
         assert!(!held.changed());
         let name = before.objects.keys().next().unwrap();
         assert!(Arc::ptr_eq(&before.objects[name], &held.reading().objects[name]));

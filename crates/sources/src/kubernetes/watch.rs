@@ -13,6 +13,8 @@ use leno_apis::Kind;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::Watched;
+
 /// What is new of one kind.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -33,12 +35,15 @@ pub(super) enum Event {
 /// Runs until the receiver is gone.
 pub(super) async fn watch(
     client: Client,
-    kind: Kind,
+    watched: Watched,
     resource: ApiResource,
-    said: mpsc::Sender<(Kind, Event)>,
+    said: mpsc::Sender<(Watched, Event)>,
 ) {
-    let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    let mut events = Box::pin(watcher(api, settings(kind)).default_backoff());
+    let api: Api<DynamicObject> = match &watched.namespace {
+        None => Api::all_with(client, &resource),
+        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+    };
+    let mut events = Box::pin(watcher(api, settings(watched.kind)).default_backoff());
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(watcher::Event::Init) => Event::Listing,
@@ -48,7 +53,7 @@ pub(super) async fn watch(
             Ok(watcher::Event::Delete(object)) => Event::Gone(json(object, &resource)),
             Err(error) => Event::Trouble(format!("{} cannot be watched: {error}", resource.plural)),
         };
-        if said.send((kind, event)).await.is_err() {
+        if said.send((watched.clone(), event)).await.is_err() {
             return;
         }
     }
