@@ -37,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "leno-wire",
             "leno-xds",
             "leno-identity",
+            "leno-inject",
             "leno-ca",
             "leno-telemetry",
             "leno-model",

@@ -22,8 +22,8 @@ struct Arguments {
     #[command(subcommand)]
     place: Option<Place>,
     /// The configuration, a JSON file
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
     /// Write logs as JSON
     #[arg(long)]
     log_json: bool,
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
-    let path = &arguments.config;
+    let path = arguments.config.as_deref().context("--config FILE is needed")?;
     let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let wrong = || format!("{} is no configuration", path.display());
     let config = match arguments.place {

@@ -103,7 +103,7 @@ impl ControlConfig {
     /// # Errors
     /// When the trust domain is none.
     pub fn on_kubernetes(kubernetes: KubernetesConfig) -> Result<Self, String> {
-        let trust_domain = TrustDomain::new(&kubernetes.trust_domain)
+        let trust_domain = TrustDomain::parse(&kubernetes.trust_domain)
             .map_err(|error| format!("trustDomain {:?}: {error}", kubernetes.trust_domain))?;
         Ok(Self {
             cluster: kubernetes.cluster.as_str().into(),
