@@ -202,9 +202,14 @@ fn has_network_probes(pod: &Value) -> bool {
     probes.any(|probe| ["httpGet", "tcpSocket", "grpc"].iter().any(|kind| probe.get(kind).is_some()))
 }
 
+/// Seconds that a pod has to end.
+pub(crate) fn grace(pod: &Value) -> u64 {
+    pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(DEFAULT_GRACE)
+}
+
 /// The proxy ends last, within the pod's grace period: a longer drain is cut.
 fn shorter_grace(pod: &Value, drain: Duration) -> Option<String> {
-    let grace = pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(DEFAULT_GRACE);
+    let grace = grace(pod);
     (Duration::from_secs(grace) < drain).then(|| {
         format!(
             "the drain of {} does not fit into terminationGracePeriodSeconds ({grace}) and will be cut",

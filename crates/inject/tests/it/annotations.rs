@@ -152,6 +152,7 @@ fn what_is_not_honoured_is_refused_or_reported() {
         ("sidecar.istio.io/componentLogLevel", "misc:error"),
         ("sidecar.istio.io/statsInclusionPrefixes", "cluster"),
         ("sidecar.istio.io/extraStatTags", "a"),
+        ("sidecar.istio.io/nativeSidecar", "false"),
         ("sidecar.istio.io/colour", "blue"),
     ] {
         let injected = injected(&pod("", &[(key, value)]));
