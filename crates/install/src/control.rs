@@ -4,14 +4,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{Names, Values, checksum::adler32};
+use crate::{Compat, Names, Values, checksum::adler32};
 
 /// Key of the configuration in its ConfigMap, and name of its file.
 const FILE: &str = "config.json";
 
 /// ConfigMap, Service, PodDisruptionBudget, Deployment.
 pub(crate) fn objects(values: &Values, names: &Names) -> Vec<Value> {
-    let config = configuration(values, names);
+    let config = configuration(values);
     vec![
         names.namespaced("v1", "ConfigMap", &names.config, json!({"data": {FILE: config}})),
         service(names),
@@ -20,28 +20,20 @@ pub(crate) fn objects(values: &Values, names: &Names) -> Vec<Value> {
     ]
 }
 
-/// What the control plane is told at its start (`leno_control::ControlConfig`), as the text that Helm's `toPrettyJson` would give.
-fn configuration(values: &Values, names: &Names) -> String {
+/// What the control plane is told at its start, as the text that Helm's `toPrettyJson` would give.
+fn configuration(values: &Values) -> String {
     let config = json!({
-        "api": "127.0.0.1:15010",
         "cluster": values.cluster,
-        "kubernetes": {
-            "deploy_gateways": values.gateways.deploy,
-            "injection": values.injection(),
-            "monitoring": "[::]:15014",
-            "namespace": values.namespace,
-            "revision": values.revision,
-            "secret_namespaces": values.gateways.secret_namespaces,
-            "service": names.control,
-            "webhook": "[::]:15017",
-            "webhook_configuration": names.webhook,
-        },
-        "listen": "[::]:15012",
+        "compat": if values.compat == Compat::Istio { "istio" } else { "none" },
+        "gateways": {"class": values.gateways.class, "deploy": values.gateways.deploy,
+            "secretNamespaces": values.gateways.secret_namespaces},
+        "injection": values.injection(),
+        "namespace": values.namespace,
         "network": values.network,
         "region": values.region,
-        "root_namespace": values.namespace,
-        "state_dir": "/var/lib/leno",
-        "trust_domain": values.trust_domain,
+        "revision": values.revision,
+        "tags": values.tags,
+        "trustDomain": values.trust_domain,
     });
     let text = serde_json::to_string_pretty(&sorted(config)).unwrap_or_default();
     text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
@@ -153,7 +145,7 @@ fn container(values: &Values) -> Value {
         "name": "leno-control",
         "image": values.image.full(&values.image.control),
         "imagePullPolicy": values.image.pull_policy,
-        "args": ["--config", format!("/etc/leno/{FILE}")],
+        "args": ["kubernetes", "--config", format!("/etc/leno/{FILE}")],
         "env": [
             field("POD_NAME", "metadata.name"),
             field("POD_NAMESPACE", "metadata.namespace"),

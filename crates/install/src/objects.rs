@@ -13,10 +13,8 @@ use crate::{Values, control, rbac};
 pub struct Names {
     /// The control plane's namespace.
     pub namespace: String,
-    /// Deployment, Service, ServiceAccount, Role and PodDisruptionBudget.
+    /// Deployment, Service, ServiceAccount, Role, PodDisruptionBudget and Lease.
     pub control: String,
-    /// Lease of the replica that leads.
-    pub lease: String,
     /// ConfigMap of the control plane's configuration.
     pub config: String,
     /// ClusterRole and ClusterRoleBinding.
@@ -37,7 +35,6 @@ impl Names {
         Self {
             namespace: namespace.clone(),
             control: format!("leno-control{suffix}"),
-            lease: format!("leno-leader-{revision}"),
             config: format!("leno-config{suffix}"),
             cluster_wide: format!("leno-control{suffix}-{namespace}"),
             secrets: format!("leno-control{suffix}-gateway-secrets"),

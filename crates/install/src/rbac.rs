@@ -104,7 +104,7 @@ fn cluster_rules(values: &Values, names: &Names) -> Vec<Value> {
             "admissionregistration.k8s.io",
             "mutatingwebhookconfigurations",
             &[&names.webhook],
-            &["get", "update"],
+            &["get", "patch"],
         ),
     ];
     if all_secrets(values) {
@@ -124,7 +124,7 @@ fn own_rules(names: &Names) -> Vec<Value> {
         named("", "secrets", &["cacerts", "leno-ca"], &["get"]),
         rule("", &["secrets"], &["create"]),
         rule("coordination.k8s.io", &["leases"], &["create"]),
-        named("coordination.k8s.io", "leases", &[&names.lease], &["get", "update"]),
+        named("coordination.k8s.io", "leases", &[&names.control], &["get", "update"]),
     ]
 }
 

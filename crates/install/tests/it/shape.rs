@@ -116,7 +116,7 @@ fn the_configuration_is_what_the_injector_reads() {
         let text = one(&objects, "ConfigMap")["data"]["config.json"].as_str().unwrap();
         let config: Value = serde_json::from_str(text).unwrap();
         let injection: leno_inject::InjectionConfig =
-            serde_json::from_value(config["kubernetes"]["injection"].clone()).unwrap();
+            serde_json::from_value(config["injection"].clone()).unwrap();
         assert_eq!(injection, values.injection());
     }
 }

@@ -42,26 +42,16 @@
 
 {{/* What the control plane is told at its start. */}}
 {{- define "leno.configuration" -}}
-{{- $kubernetes := dict
-  "deploy_gateways" .Values.gateways.deploy
-  "injection" (include "leno.injection" . | fromJson)
-  "monitoring" "[::]:15014"
-  "namespace" .Values.namespace
-  "revision" .Values.revision
-  "secret_namespaces" .Values.gateways.secretNamespaces
-  "service" (include "leno.control" .)
-  "webhook" "[::]:15017"
-  "webhook_configuration" (include "leno.webhook" .)
--}}
 {{- dict
-  "api" "127.0.0.1:15010"
   "cluster" .Values.cluster
-  "kubernetes" $kubernetes
-  "listen" "[::]:15012"
+  "compat" .Values.compat
+  "gateways" .Values.gateways
+  "injection" (include "leno.injection" . | fromJson)
+  "namespace" .Values.namespace
   "network" .Values.network
   "region" .Values.region
-  "root_namespace" .Values.namespace
-  "state_dir" "/var/lib/leno"
-  "trust_domain" .Values.trustDomain
+  "revision" .Values.revision
+  "tags" .Values.tags
+  "trustDomain" .Values.trustDomain
 | toPrettyJson -}}
 {{- end }}
