@@ -46,7 +46,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 /// Prints them.
 pub(crate) fn inject(arguments: &Arguments, output: Output) -> Result<(), Failure> {
-    let config = arguments.choices.values()?.injection();
+    let config = arguments.choices.read()?.injection();
     let mut documents = Vec::new();
     for path in &arguments.files {
         read(path, &mut documents).map_err(Failure::Usage)?;

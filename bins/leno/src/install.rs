@@ -16,7 +16,7 @@ use crate::{Output, failure::Failure, write};
 pub(crate) struct Choices {
     /// Values, a YAML file; later ones win (all of them: deploy/helm/leno/values.yaml)
     #[arg(long = "values", value_name = "FILE")]
-    files: Vec<PathBuf>,
+    values: Vec<PathBuf>,
     /// One value, as `image.registry=example.com`; the value is YAML, `\.` is a dot within a key
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
@@ -24,9 +24,9 @@ pub(crate) struct Choices {
 
 impl Choices {
     /// The values that files and `--set` give.
-    pub(crate) fn values(&self) -> Result<Values, Failure> {
+    pub(crate) fn read(&self) -> Result<Values, Failure> {
         let mut overrides = Overrides { files: Vec::new(), set: self.set.clone() };
-        for path in &self.files {
+        for path in &self.values {
             let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()));
             overrides.files.push((path.display().to_string(), text.map_err(Failure::Usage)?));
         }
@@ -67,7 +67,7 @@ pub(crate) struct Uninstall {
 /// Prints or applies them.
 pub(crate) fn install(arguments: Install, output: Output) -> Result<(), Failure> {
     let Install { files, choices, dry_run } = arguments;
-    let objects = objects(&choices.after(files).values()?);
+    let objects = objects(&choices.after(files).read()?);
     if dry_run {
         write::objects(&objects, output);
         return Ok(());
@@ -78,7 +78,7 @@ pub(crate) fn install(arguments: Install, output: Output) -> Result<(), Failure>
 /// Prints or deletes them.
 pub(crate) fn uninstall(arguments: Uninstall, output: Output) -> Result<(), Failure> {
     let Uninstall { files, choices, dry_run } = arguments;
-    let mut objects = objects(&choices.after(files).values()?);
+    let mut objects = objects(&choices.after(files).read()?);
     objects.reverse();
     if dry_run {
         write::objects(&objects, output);
@@ -89,8 +89,8 @@ pub(crate) fn uninstall(arguments: Uninstall, output: Output) -> Result<(), Fail
 
 impl Choices {
     fn after(self, mut files: Vec<PathBuf>) -> Self {
-        files.extend(self.files);
-        Self { files, ..self }
+        files.extend(self.values);
+        Self { values: files, ..self }
     }
 }
 

@@ -13,13 +13,15 @@ pub(crate) enum Treatment {
     Honoured,
     /// These values say what is so anyway; any other is refused.
     Only(&'static [&'static str], &'static str),
+    /// This value says what is so anyway; any other is reported.
+    Moot(&'static str, &'static str),
     /// A warning with this reason.
     Reported(&'static str),
     /// The pod is refused with this reason.
     Refused(&'static str),
 }
 
-use Treatment::{Honoured, Only, Refused, Reported};
+use Treatment::{Honoured, Moot, Only, Refused, Reported};
 
 const NO_ENVOY: &str = "there is no Envoy whose statistics it could choose";
 const NO_AGENT: &str = "there is no separate agent; `sidecar.istio.io/logLevel` is for the whole proxy";
@@ -35,9 +37,9 @@ pub(crate) const TABLE: &[(&str, Treatment)] = &[
     ("sidecar.istio.io/proxyMemoryLimit", Honoured),
     ("sidecar.istio.io/logLevel", Honoured),
     ("sidecar.istio.io/interceptionMode", Only(&["REDIRECT"], "traffic is redirected, never TPROXY or NONE")),
-    ("sidecar.istio.io/nativeSidecar", Only(&["true"], "the proxy is always a native sidecar")),
+    ("sidecar.istio.io/nativeSidecar", Moot("true", "the proxy is always a native sidecar")),
     ("sidecar.istio.io/discoveryAddress", Refused("a pod belongs to the control plane of its revision")),
-    ("sidecar.istio.io/controlPlaneAuthPolicy", Only(&["MUTUAL_TLS"], "the control plane always needs mTLS")),
+    ("sidecar.istio.io/controlPlaneAuthPolicy", Moot("MUTUAL_TLS", "the control plane always needs mTLS")),
     ("sidecar.istio.io/proxyImage", Refused("the proxy is Leno's, not an image of Istio's")),
     ("sidecar.istio.io/proxyImageType", Reported("there is one form of the proxy's image")),
     ("sidecar.istio.io/bootstrapOverride", Refused("there is no Envoy bootstrap")),
@@ -113,7 +115,10 @@ pub(crate) fn judge(
                 ));
             }
             Some(Refused(why)) => problems.push(format!("annotation {key} is not supported: {why}")),
-            Some(Reported(why)) => warnings.push(format!("annotation {key} has no effect: {why}")),
+            Some(Moot(so, _)) if value == so => {}
+            Some(Moot(_, why) | Reported(why)) => {
+                warnings.push(format!("annotation {key} has no effect: {why}"))
+            }
             None => unknown(key, problems, warnings),
         }
     }

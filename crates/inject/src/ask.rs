@@ -60,7 +60,7 @@ pub(crate) fn ask(
     let captured = capture::read(&annotations, problems);
     let defaults = &config.proxy;
     let mut reader = Reader { annotations: &annotations, problems };
-    let drain = reader.drain(wishes.drain, &defaults.drain_duration);
+    let drain = reader.drain(wishes.drain, &defaults.drain_duration, grace(pod));
     let asked = Asked {
         resources: reader.resources(&defaults.resources),
         log_level: reader.log_level(&defaults.log_level),
@@ -164,12 +164,13 @@ impl Reader<'_> {
         }
     }
 
-    fn drain(&mut self, asked: Option<Duration>, default: &str) -> Duration {
+    fn drain(&mut self, asked: Option<Duration>, default: &str, grace: u64) -> Duration {
         let default = duration::parse(default).unwrap_or_else(|why| {
             self.problems.push(format!("the configuration's drainDuration: {why}"));
             Duration::ZERO
         });
-        let drain = asked.unwrap_or(default);
+        // Nobody asked for more than the pod has: it ends by itself a second before it would be killed.
+        let drain = asked.unwrap_or_else(|| default.min(Duration::from_secs(grace.saturating_sub(1))));
         if drain > LONGEST_DRAIN {
             self.problems.push(
                 "annotation proxy.istio.io/config: a drain of more than an hour is not supported".to_owned(),
@@ -202,9 +203,14 @@ fn has_network_probes(pod: &Value) -> bool {
     probes.any(|probe| ["httpGet", "tcpSocket", "grpc"].iter().any(|kind| probe.get(kind).is_some()))
 }
 
+/// Seconds that a pod has to end.
+pub(crate) fn grace(pod: &Value) -> u64 {
+    pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(DEFAULT_GRACE)
+}
+
 /// The proxy ends last, within the pod's grace period: a longer drain is cut.
 fn shorter_grace(pod: &Value, drain: Duration) -> Option<String> {
-    let grace = pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(DEFAULT_GRACE);
+    let grace = grace(pod);
     (Duration::from_secs(grace) < drain).then(|| {
         format!(
             "the drain of {} does not fit into terminationGracePeriodSeconds ({grace}) and will be cut",

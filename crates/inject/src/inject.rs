@@ -65,8 +65,9 @@ pub fn inject(
     let mut injected = pod.clone();
     let mut originals = Map::new();
     if asked.rewrite_probes {
+        let grace = ask::grace(pod);
         for container in containers_mut(&mut injected) {
-            probes::rewrite(container, &mut originals, &mut problems);
+            probes::rewrite(container, grace, &mut originals, &mut problems);
         }
     }
     if problems.is_empty()

@@ -10,22 +10,34 @@ use crate::{contract::METRICS_PORT, json::items};
 
 const PROBES: [(&str, &str); 3] =
     [("livenessProbe", "livez"), ("readinessProbe", "readyz"), ("startupProbe", "startupz")];
+const HANDLERS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 const HOOKS: [(&str, &str); 2] = [("postStart", "poststartz"), ("preStop", "prestopz")];
 
-/// Rewrites the handlers of a container; puts the originals into `originals`, under `CONTAINER/livez` and so on.
-pub(crate) fn rewrite(container: &mut Value, originals: &mut Map<String, Value>, problems: &mut Vec<String>) {
+/// How long a `postStart` hook may take: kubelet itself would wait for ever.
+const POST_START: u64 = 600;
+
+/// Rewrites the handlers of a container, of a pod that has `grace` seconds to end; puts the originals into `originals`, under `CONTAINER/livez` and so on.
+pub(crate) fn rewrite(
+    container: &mut Value,
+    grace: u64,
+    originals: &mut Map<String, Value>,
+    problems: &mut Vec<String>,
+) {
     let name = container["name"].as_str().unwrap_or_default().to_owned();
     let ports = container["ports"].clone();
     let mut rewriter = Rewriter { name: &name, ports: &ports, originals, problems };
     for (field, kind) in PROBES {
         if let Some(probe) = container.get_mut(field) {
             let timeout = probe["timeoutSeconds"].as_u64().filter(|seconds| *seconds > 0).unwrap_or(1);
-            rewriter.handler(probe, field, &format!("/app-health/{name}/{kind}"), kind, Some(timeout));
+            rewriter.handler(probe, field, &format!("/app-health/{name}/{kind}"), kind, timeout);
         }
     }
     for (field, kind) in HOOKS {
-        if let Some(hook) = container.get_mut("lifecycle").and_then(|lifecycle| lifecycle.get_mut(field)) {
-            rewriter.handler(hook, field, &format!("/app-lifecycle/{name}/{kind}"), kind, None);
+        let hook = container.get_mut("lifecycle").and_then(|lifecycle| lifecycle.get_mut(field));
+        if let Some(hook) = hook.filter(|hook| hook.get("httpGet").is_some()) {
+            // Kubelet waits for a hook until it is done, or the pod's time is over; hooks have no timeout of their own.
+            let timeout = if field == "preStop" { grace.max(1) } else { POST_START };
+            rewriter.handler(hook, field, &format!("/app-health/{name}/{kind}"), kind, timeout);
         }
     }
 }
@@ -38,10 +50,10 @@ struct Rewriter<'a> {
 }
 
 impl Rewriter<'_> {
-    fn handler(&mut self, holder: &mut Value, field: &str, path: &str, kind: &str, timeout: Option<u64>) {
+    fn handler(&mut self, holder: &mut Value, field: &str, path: &str, kind: &str, timeout: u64) {
         let Value::Object(fields) = holder else { return };
-        let kinds: &[&str] = if timeout.is_some() { &["httpGet", "tcpSocket", "grpc"] } else { &["httpGet"] };
-        let Some(handler) = kinds.iter().find(|handler| fields.get(**handler).is_some_and(Value::is_object))
+        let Some(handler) =
+            HANDLERS.iter().find(|handler| fields.get(**handler).is_some_and(Value::is_object))
         else {
             return;
         };
@@ -55,17 +67,14 @@ impl Rewriter<'_> {
         };
         let mut kept = Map::new();
         kept.insert((*handler).to_owned(), complete(handler, original, port));
-        kept.extend(timeout.map(|timeout| ("timeoutSeconds".to_owned(), json!(timeout))));
+        kept.insert("timeoutSeconds".to_owned(), json!(timeout));
         self.originals.insert(format!("{}/{kind}", self.name), Value::Object(kept));
         let rewritten = json!({"path": path, "port": METRICS_PORT, "scheme": "HTTP"});
-        *fields = std::mem::take(fields)
-            .into_iter()
-            .map(
-                |(key, value)| {
-                    if key == *handler { ("httpGet".to_owned(), rewritten.clone()) } else { (key, value) }
-                },
-            )
-            .collect();
+        let rewrite = |(key, value)| match key == *handler {
+            true => ("httpGet".to_owned(), rewritten.clone()),
+            false => (key, value),
+        };
+        *fields = std::mem::take(fields).into_iter().map(rewrite).collect();
     }
 
     /// A port of the container by its number or name, as kubelet finds it.

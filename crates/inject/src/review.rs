@@ -19,6 +19,9 @@ struct Question<'r> {
 }
 
 /// Answers a review of a pod in `namespace`.
+///
+/// The labels must be as new as the review: the API server calls because of them, and a caller whose own copy lags behind (a
+/// namespace that was labelled a moment ago) would let the pod through without its proxy.
 #[must_use]
 pub fn review(config: &InjectionConfig, namespace: &Namespace, review: &Value) -> Value {
     let question = match Question::of(review) {

@@ -86,29 +86,25 @@ fn cluster_rules(values: &Values, names: &Names) -> Vec<Value> {
         rule("", &["namespaces", "nodes", "pods", "services"], &READ),
         rule("discovery.k8s.io", &["endpointslices"], &READ),
         rule("", &["configmaps"], &["create"]),
-        named("", "configmaps", &["leno-ca-root-cert"], &["get", "list", "watch", "update", "patch"]),
+        named("", "configmaps", &["leno-ca-root-cert"], &["get", "patch"]),
         rule("gateway.networking.k8s.io", &GATEWAY_API, &READ),
-        rule("gateway.networking.k8s.io", &statuses(&GATEWAY_API_STATUS), &["update", "patch"]),
+        rule("gateway.networking.k8s.io", &statuses(&GATEWAY_API_STATUS), &["patch"]),
         rule("networking.istio.io", &NETWORKING, &READ),
-        rule("networking.istio.io", &statuses(&NETWORKING_STATUS), &["update", "patch"]),
+        rule("networking.istio.io", &statuses(&NETWORKING), &["patch"]),
         rule("security.istio.io", &SECURITY, &READ),
-        rule("security.istio.io", &statuses(&SECURITY), &["update", "patch"]),
+        rule("security.istio.io", &statuses(&SECURITY), &["patch"]),
         rule("telemetry.istio.io", &["telemetries"], &READ),
-        rule("telemetry.istio.io", &["telemetries/status"], &["update", "patch"]),
+        rule("telemetry.istio.io", &["telemetries/status"], &["patch"]),
         rule("extensions.istio.io", &["trafficextensions", "wasmplugins"], &READ),
-        rule(
-            "extensions.istio.io",
-            &["trafficextensions/status", "wasmplugins/status"],
-            &["update", "patch"],
-        ),
-        rule("apiextensions.k8s.io", &["customresourcedefinitions"], &READ),
+        rule("extensions.istio.io", &["trafficextensions/status", "wasmplugins/status"], &["patch"]),
+        rule("apiextensions.k8s.io", &["customresourcedefinitions"], &["get", "list"]),
         rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
         named(
             "admissionregistration.k8s.io",
             "mutatingwebhookconfigurations",
             &[&names.webhook],
-            &["get", "list", "watch", "patch"],
+            &["get", "patch"],
         ),
     ];
     if all_secrets(values) {
@@ -125,11 +121,10 @@ fn cluster_rules(values: &Values, names: &Names) -> Vec<Value> {
 /// Within the control plane's own namespace.
 fn own_rules(names: &Names) -> Vec<Value> {
     vec![
-        named("", "secrets", &["cacerts", "leno-ca"], &["get", "list", "watch"]),
-        named("", "secrets", &["leno-ca"], &["update", "patch"]),
+        named("", "secrets", &["cacerts", "leno-ca"], &["get"]),
         rule("", &["secrets"], &["create"]),
         rule("coordination.k8s.io", &["leases"], &["create"]),
-        named("coordination.k8s.io", "leases", &[&names.control], &["get", "update", "patch"]),
+        named("coordination.k8s.io", "leases", &[&names.control], &["get", "update"]),
     ]
 }
 
@@ -167,7 +162,6 @@ const NETWORKING: [&str; 9] = [
     "workloadentries",
     "workloadgroups",
 ];
-const NETWORKING_STATUS: [&str; 9] = NETWORKING;
 const SECURITY: [&str; 3] = ["authorizationpolicies", "peerauthentications", "requestauthentications"];
 
 fn statuses(resources: &[&str]) -> Vec<String> {

@@ -90,11 +90,11 @@ fn values_are_written_as_people_write_them() {
     let value = serde_json::json!({
         "kind": "Pod", "on": "yes", "port": 80, "text": "80", "ratio": 0.5, "none": null, "empty": {"a": {}, "b": []},
         "list": [{"name": "a", "args": ["x", "*"]}, ["nested", ["deep"]], {}],
-        "script": "one\n  two\n\nthree\n", "odd": "ends in a space \nx", "date": "2026-11-27", "é": "\u{85}\u{2028}~",
+        "script": "one\n  two\n\nthree\n", "odd": "ends in a space \nx", "date": "2026-11-27", "json": "{\"a\": \"b\\\\\"}", "é": "\u{85}\u{2028}~",
     });
     let text = "kind: Pod\n\"on\": \"yes\"\nport: 80\ntext: \"80\"\nratio: 0.5\nnone: null\nempty:\n  a: {}\n  b: []\nlist:\n\
                 - name: a\n  args:\n  - x\n  - \"*\"\n- - nested\n  - - deep\n- {}\nscript: |\n  one\n    two\n\n  three\n\
-                odd: \"ends in a space \\nx\"\ndate: \"2026-11-27\"\n\"é\": \"\\u0085\\u2028~\"\n";
+                odd: \"ends in a space \\nx\"\ndate: \"2026-11-27\"\njson: '{\"a\": \"b\\\\\"}'\n\"é\": \"\\u0085\\u2028~\"\n";
     assert_eq!(write(&value), text);
     assert_eq!(one(text).to_json(), value);
 }

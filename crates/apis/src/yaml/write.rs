@@ -101,19 +101,25 @@ fn string(text: &str) -> String {
     if is_plain(text) {
         return text.to_owned();
     }
+    // Text with quotes of its own, such as JSON, reads best between the others.
+    if text.contains(['"', '\\']) && !text.contains('\'') && !text.contains(is_odd) {
+        return format!("'{text}'");
+    }
     // A string of JSON is one of YAML, but for what JSON leaves as it is and YAML calls unprintable.
     let quoted = Value::String(text.to_owned()).to_string();
-    let odd = |c: char| {
-        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
-    };
     quoted.chars().fold(String::new(), |mut quoted, c| {
-        if odd(c) {
+        if is_odd(c) {
             quoted.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             quoted.push(c);
         }
         quoted
     })
+}
+
+/// What YAML calls unprintable, or takes for the end of a line.
+fn is_odd(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
 /// Whether a string may stand without quotes: it begins as no number, date or marker does, and holds nothing that ends it.

@@ -112,6 +112,15 @@ fn a_drain_that_the_pods_grace_period_cuts_is_reported() {
 }
 
 #[test]
+fn the_default_drain_fits_into_a_short_grace_period() {
+    let mut hasty = pod("", &[]);
+    hasty["spec"]["terminationGracePeriodSeconds"] = json!(5);
+    let injected = injected(&hasty);
+    assert_eq!(proxy_config(&injected.pod)["drainDuration"], "4s");
+    assert_eq!(injected.warnings, Vec::<String>::new());
+}
+
+#[test]
 fn values_that_cannot_be_read_refuse_the_pod_and_name_the_annotation() {
     for (key, value, said) in [
         ("traffic.sidecar.istio.io/excludeOutboundPorts", "5432,postgres", "`postgres` is no port"),
@@ -152,6 +161,7 @@ fn what_is_not_honoured_is_refused_or_reported() {
         ("sidecar.istio.io/componentLogLevel", "misc:error"),
         ("sidecar.istio.io/statsInclusionPrefixes", "cluster"),
         ("sidecar.istio.io/extraStatTags", "a"),
+        ("sidecar.istio.io/nativeSidecar", "false"),
         ("sidecar.istio.io/colour", "blue"),
     ] {
         let injected = injected(&pod("", &[(key, value)]));

@@ -84,16 +84,29 @@ fn lifecycle_hooks_by_http_go_through_the_proxy() {
         "postStart": {"httpGet": {"path": "/warm", "port": 8080}},
     }})))
     .pod;
-    let by_proxy = |kind: &str| json!({"httpGet": {"path": format!("/app-lifecycle/app/{kind}"), "port": 15020, "scheme": "HTTP"}});
+    let by_proxy = |kind: &str| json!({"httpGet": {"path": format!("/app-health/app/{kind}"), "port": 15020, "scheme": "HTTP"}});
     assert_eq!(
         app(&injected)["lifecycle"],
         json!({"preStop": by_proxy("prestopz"), "postStart": by_proxy("poststartz")})
     );
     let expected = json!({
-        "app/poststartz": {"httpGet": {"path": "/warm", "port": 8080, "scheme": "HTTP"}},
-        "app/prestopz": {"httpGet": {"path": "/drain", "port": 8080, "scheme": "HTTP"}},
+        "app/poststartz": {"httpGet": {"path": "/warm", "port": 8080, "scheme": "HTTP"}, "timeoutSeconds": 600},
+        "app/prestopz": {"httpGet": {"path": "/drain", "port": 8080, "scheme": "HTTP"}, "timeoutSeconds": 30},
     });
     assert_eq!(proxy_config(&injected)["probes"], expected);
+}
+
+#[test]
+fn a_hook_may_take_as_long_as_the_pod_has() {
+    let mut pod = with(json!({"lifecycle": {"preStop": {"httpGet": {"port": 80}}}}));
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(90);
+    assert_eq!(proxy_config(&injected(&pod).pod)["probes"]["app/prestopz"]["timeoutSeconds"], 90);
+    let odd = json!({"lifecycle": {"preStop": {"tcpSocket": {"port": 80}}}});
+    assert_eq!(
+        app(&injected(&with(odd.clone())).pod)["lifecycle"],
+        odd["lifecycle"],
+        "kubelet does not do these"
+    );
 }
 
 #[test]

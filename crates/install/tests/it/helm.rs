@@ -46,7 +46,8 @@ fn the_chart_makes_the_objects_of_the_command_line_from_the_same_values() {
         let ours = keyed(objects(&values_of(file.as_ref(), &[])));
         assert_eq!(theirs.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>(), "{file:?}");
         for (key, ours) in ours {
-            assert_eq!(theirs[&key], ours, "{file:?}: {key}: left is Helm's");
+            let difference = leno_inject::diff(&theirs[&key], &ours);
+            assert!(theirs[&key] == ours, "{file:?}: {key}: from Helm's to ours: {difference:#?}");
         }
     }
 }

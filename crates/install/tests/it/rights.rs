@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fs};
 
+use leno_apis::kind::KINDS;
 use leno_install::objects;
 use serde_json::Value;
 
@@ -106,6 +107,42 @@ fn every_binding_is_to_a_role_of_the_installation_and_to_its_account() {
             assert_eq!(binding["subjects"][0]["name"], account["name"]);
             assert_eq!(binding["subjects"][0]["namespace"], account["namespace"]);
         }
+    }
+}
+
+/// A kind that cannot be listed would keep the control plane from ever knowing its world.
+#[test]
+fn every_kind_that_is_watched_may_be_listed_and_its_status_written() {
+    // Read from manifests only; on a cluster the pods tell what they are templates of.
+    let templates = ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ServiceAccount"];
+    let rules = rules(&objects(&values_of(None, &[])));
+    let may = |group: &str, resource: &str, verb: &str| {
+        rules.iter().any(|(kind, rule)| {
+            kind == "ClusterRole"
+                && rule.get("resourceNames").is_none()
+                && strings(&rule["apiGroups"]).contains(&group)
+                && strings(&rule["resources"]).contains(&resource)
+                && strings(&rule["verbs"]).contains(&verb)
+        })
+    };
+    for info in KINDS.iter().filter(|info| !templates.contains(&info.name)) {
+        let plural = plural(info.name);
+        for verb in ["get", "list", "watch"] {
+            assert!(may(info.group, &plural, verb), "{verb} {plural}.{}", info.group);
+        }
+        let has_status = info.group.contains('.')
+            && !["discovery.k8s.io"].contains(&info.group)
+            && info.name != "ReferenceGrant";
+        assert_eq!(may(info.group, &format!("{plural}/status"), "patch"), has_status, "{plural}/status");
+    }
+}
+
+fn plural(kind: &str) -> String {
+    let kind = kind.to_lowercase();
+    match kind.strip_suffix('y') {
+        Some(stem) if !kind.ends_with("way") => format!("{stem}ies"),
+        _ if kind.ends_with('s') => format!("{kind}es"),
+        _ => format!("{kind}s"),
     }
 }
 
