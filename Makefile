@@ -20,6 +20,10 @@ $(VENV)/.stamp: tools/requirements.txt tools/debian.txt tools/install
 	@tools/install $(VENV)
 	@touch $@
 
+.PHONY: helm
+helm: tools ## The real Helm, which tests of the chart run
+	@tools/helm $(VENV)
+
 .PHONY: compiler
 compiler:
 	@command -v cc >/dev/null || tools/install-packages build-essential
@@ -42,7 +46,7 @@ check: tools ## The quick form: format, lints, layers, licences
 	@cargo deny --log-level error check bans licenses sources
 
 .PHONY: test
-test: tools check ## Everything that CI checks
+test: tools helm check ## Everything that CI checks
 	@tools/say "building the binaries that end-to-end tests run"
 	@cargo build --quiet --profile quick -p leno -p leno-proxy-bin -p leno-control-bin
 	@tools/say "tests"

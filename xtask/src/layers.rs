@@ -14,7 +14,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("leno-wire", &["leno-model"]),
     ("leno-identity", &["leno-model"]),
     ("leno-telemetry", &["leno-model"]),
+    ("leno-inject", &["leno-apis"]),
     ("leno-compile", &["leno-apis", "leno-model"]),
+    ("leno-install", &["leno-inject", "leno-apis"]),
     ("leno-ca", &["leno-identity", "leno-telemetry", "leno-model"]),
     ("leno-analyze", &["leno-compile", "leno-decide", "leno-apis", "leno-model"]),
     ("leno-sources", &["leno-apis"]),
@@ -26,6 +28,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "leno-control",
         &[
             "leno-sources",
+            "leno-inject",
+            "leno-install",
             "leno-compile",
             "leno-analyze",
             "leno-apis",
@@ -33,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "leno-wire",
             "leno-xds",
             "leno-identity",
+            "leno-inject",
             "leno-ca",
             "leno-telemetry",
             "leno-model",
@@ -50,8 +55,16 @@ const RESERVED: &[(&str, &[&str])] = &[
 
 /// Libraries that would let the outside into a pure crate.
 const IMPURE: &[&str] = &["tokio", "rand", "tracing", "hyper", "socket2", "rustix"];
-const PURE: &[&str] =
-    &["leno-model", "leno-apis", "leno-decide", "leno-compile", "leno-analyze", "leno-wire"];
+const PURE: &[&str] = &[
+    "leno-model",
+    "leno-apis",
+    "leno-decide",
+    "leno-inject",
+    "leno-install",
+    "leno-compile",
+    "leno-analyze",
+    "leno-wire",
+];
 
 /// `cargo metadata` of this workspace.
 pub(crate) fn workspace() -> anyhow::Result<Value> {

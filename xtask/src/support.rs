@@ -5,8 +5,8 @@
 //!                                                                                        cases (which case shows it) --^
 //! ```
 //!
-//! Invariants: a field either changes what is compiled (`works`), or a diagnostic names it (`refused`), or the check fails; a
-//! fixture that is itself at fault fails too, so that a field can never pass because nobody managed to set it.
+//! Invariants: a field either changes what is compiled (`works`) and is in a case that shows it, or a diagnostic names it
+//! (`refused`), or the check fails; a fixture that is itself at fault fails too, so that a field can never pass because nobody managed to set it.
 //! Must not know: what any field means; that is in `fixtures/*.yaml`.
 
 use std::collections::BTreeMap;
@@ -27,6 +27,8 @@ use judge::{Judge, Verdict};
 
 /// The groups whose fields are enumerated.
 const GROUPS: [&str; 3] = ["gateway.networking.k8s.io", "networking.istio.io", "security.istio.io"];
+/// How many fields that work may be in cases only that would hold without them. It may shrink, never grow.
+const ONLY_SET: usize = 13;
 /// The checked-in table.
 const TABLE: &str = "docs/reference/support.md";
 
@@ -34,9 +36,18 @@ const TABLE: &str = "docs/reference/support.md";
 pub(crate) struct Row {
     pub(crate) path: String,
     pub(crate) verdict: Verdict,
-    /// The case that shows it: file and name.
-    pub(crate) case: Option<String>,
+    /// The case that shows it, or at least sets it.
+    pub(crate) case: Option<Shows>,
     pub(crate) experimental: bool,
+}
+
+/// A case (file and name) in which a field is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Shows {
+    /// It does not hold without the field.
+    Yes(String),
+    /// It would hold without it.
+    SetsIt(String),
 }
 
 /// What happens to the fields of a kind.
@@ -50,6 +61,8 @@ pub(crate) struct Section {
 struct Counts {
     works: usize,
     without_case: usize,
+    /// Of those that work, set in cases that hold without them.
+    only_set: usize,
     refused: usize,
     silent: usize,
 }
@@ -62,6 +75,7 @@ impl Counts {
                 Verdict::Works => {
                     counts.works += 1;
                     counts.without_case += usize::from(row.case.is_none());
+                    counts.only_set += usize::from(matches!(row.case, Some(Shows::SetsIt(_))));
                 }
                 Verdict::Refused { .. } => counts.refused += 1,
                 Verdict::Silent | Verdict::Unjudged(_) => counts.silent += 1,
@@ -74,29 +88,24 @@ impl Counts {
 /// Runs the check in the root of the repository; returns the last line, or what is wrong.
 ///
 /// # Errors
-/// A field that is silent, or a checked-in table that is stale.
+/// A field that is silent, one that works and is in no case, or a checked-in table that is stale.
 pub(crate) fn run(root: &Path, write: bool) -> anyhow::Result<String> {
     let fixtures = Fixtures::read()?;
     let shown = cases::Shown::read(&root.join("cases"))?;
     let judge = Judge::new(&fixtures.world, judge::compiler)?;
     let mut sections = fields(&judge, &fixtures)?;
     let mut metadata = labels(&judge, &fixtures)?;
-    for section in &mut sections {
-        for row in &mut section.rows {
-            row.case = shown.field(&section.title, &row.path);
-        }
-    }
-    for row in &mut metadata.rows {
-        let name = row.path.split(' ').next().unwrap_or_default();
-        row.case = shown.label(name);
-    }
+    show(&shown, &mut sections, &mut metadata);
     for row in sections.iter().chain([&metadata]).flat_map(|section| {
         section.rows.iter().filter(|row| matches!(row.verdict, Verdict::Silent | Verdict::Unjudged(_)))
     }) {
         eprintln!("{}: {}", row.path, row.verdict);
     }
     let counts = Counts::of(&sections);
-    let silent = counts.silent + Counts::of(std::slice::from_ref(&metadata)).silent;
+    let of_metadata = Counts::of(std::slice::from_ref(&metadata));
+    let silent = counts.silent + of_metadata.silent;
+    let without_case = counts.without_case + of_metadata.without_case;
+    let only_set = counts.only_set + of_metadata.only_set;
     let text = report::markdown(&sections, &metadata);
     let table = root.join(TABLE);
     if write {
@@ -105,13 +114,58 @@ pub(crate) fn run(root: &Path, write: bool) -> anyhow::Result<String> {
     } else if std::fs::read_to_string(&table).unwrap_or_default() != text {
         anyhow::bail!("{TABLE} is stale: run `cargo run -p xtask -- support --write`");
     }
-    if counts.without_case > 0 {
-        eprintln!("{} of the fields that work are not in a case yet", counts.without_case);
+    for row in without_case_of(sections.iter().chain([&metadata])) {
+        eprintln!("{row}: works, and no case in `cases/` sets it");
     }
     let total = counts.works + counts.refused + counts.silent;
     let line = format!("fields {total} works {} refused {} silent {silent}", counts.works, counts.refused);
     anyhow::ensure!(silent == 0, "{line}");
+    anyhow::ensure!(without_case == 0, "{without_case} work without a case that sets it\n{line}");
+    anyhow::ensure!(
+        only_set <= ONLY_SET,
+        "{only_set} work and are in no case that does not hold without them; {ONLY_SET} at most may be so\n{line}"
+    );
     Ok(line)
+}
+
+/// Finds the case that shows each field and label that works, on all cores.
+fn show(shown: &cases::Shown, sections: &mut [Section], metadata: &mut Section) {
+    let of_section = |section: &mut Section| {
+        let title = section.title.clone();
+        let mut found: Vec<(String, Shows)> = Vec::new();
+        // The fields below come after the one that holds them. A case that does not hold without one of those does not
+        // hold without all of them.
+        for row in section.rows.iter_mut().rev().filter(|row| row.verdict == Verdict::Works) {
+            let below =
+                found.iter().find(|(path, _)| is_below(path, &row.path)).map(|(_, case)| case.clone());
+            row.case = below.or_else(|| shown.field(&title, &row.path));
+            let shown = row.case.clone().filter(|case| matches!(case, Shows::Yes(_)));
+            found.extend(shown.map(|case| (row.path.clone(), case)));
+        }
+    };
+    let queue = std::sync::Mutex::new(sections.iter_mut());
+    let work = || {
+        loop {
+            let next = queue.lock().ok().and_then(|mut queue| queue.next());
+            let Some(section) = next else { return };
+            of_section(section);
+        }
+    };
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        (0..cores).for_each(|_| drop(scope.spawn(work)));
+        for row in &mut metadata.rows {
+            row.case = shown.label(row.path.split(' ').next().unwrap_or_default());
+        }
+    });
+}
+
+/// The fields and labels that work and are in no case.
+fn without_case_of<'s>(sections: impl Iterator<Item = &'s Section>) -> impl Iterator<Item = String> {
+    sections.flat_map(|section| {
+        let works = section.rows.iter().filter(|row| row.verdict == Verdict::Works && row.case.is_none());
+        works.map(|row| format!("{} {}", section.title, row.path))
+    })
 }
 
 /// A kind, and the world in which its fields are judged.

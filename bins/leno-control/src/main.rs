@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use leno_control::ControlConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -19,12 +19,21 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[derive(Parser)]
 #[command(name = "leno-control", version)]
 struct Arguments {
+    #[command(subcommand)]
+    place: Option<Place>,
     /// The configuration, a JSON file
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
     /// Write logs as JSON
     #[arg(long)]
     log_json: bool,
+}
+
+/// Where a control plane runs.
+#[derive(Subcommand)]
+enum Place {
+    /// On a Kubernetes cluster; the file is that of the ConfigMap that an installation makes
+    Kubernetes,
 }
 
 fn main() -> ExitCode {
@@ -47,10 +56,16 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
-    let path = &arguments.config;
+    let path = arguments.config.as_deref().context("--config FILE is needed")?;
     let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let config: ControlConfig =
-        serde_json::from_str(&text).with_context(|| format!("{} is no configuration", path.display()))?;
+    let wrong = || format!("{} is no configuration", path.display());
+    let config = match arguments.place {
+        None => serde_json::from_str(&text).with_context(wrong)?,
+        Some(Place::Kubernetes) => {
+            let kubernetes = serde_json::from_str(&text).with_context(wrong)?;
+            ControlConfig::on_kubernetes(kubernetes).map_err(anyhow::Error::msg).with_context(wrong)?
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = CancellationToken::new();

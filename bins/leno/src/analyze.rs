@@ -1,6 +1,6 @@
 //! `leno analyze`: what is wrong with manifests.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
 use leno_apis::Severity;
@@ -17,7 +17,8 @@ use crate::{
 ///
 /// Offline on files and folders, or, without -f, what the running mesh says of its own. Finds what cannot be read or is
 /// refused, references that do not resolve, hosts nobody serves, routes that cannot match, conflicts, subsets without
-/// workloads, policies that select nothing. Exit code 1 when there is an error.
+/// workloads, policies that select nothing. Kinds that a mesh does not use are listed once. Exit code 1 when there is an
+/// error, 2 when the manifests cannot be found, 3 when there is no mesh.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Manifests: a file, a folder, or `-` for standard input
@@ -34,6 +35,7 @@ pub(crate) struct Arguments {
 pub(crate) fn analyze(arguments: &Arguments, output: Output) -> Result<(), Failure> {
     let Arguments { files, strict, which } = arguments;
     let mut found: Vec<Value> = Vec::new();
+    let mut unused: BTreeMap<String, u64> = BTreeMap::new();
     if files.is_empty() {
         live::block_on(async {
             for cluster in live::clusters(which)? {
@@ -41,11 +43,17 @@ pub(crate) fn analyze(arguments: &Arguments, output: Output) -> Result<(), Failu
                 if let Value::Array(items) = answer["diagnostics"].take() {
                     found.extend(items);
                 }
+                let status = live::ask(&cluster, "/v1/status").await?;
+                for (kind, count) in status["unused_kinds"].as_object().into_iter().flatten() {
+                    *unused.entry(kind.clone()).or_default() += count.as_u64().unwrap_or(0);
+                }
             }
             Ok(())
         })?;
     } else {
-        found.extend(offline::read(files)?.diagnostics().iter().map(|diagnostic| json!(diagnostic)));
+        let offline = offline::read(files)?;
+        found.extend(offline.diagnostics().iter().map(|diagnostic| json!(diagnostic)));
+        unused.extend(offline.reading.unused_kinds.iter().map(|(kind, count)| (kind.clone(), *count as u64)));
     }
     let is = |severity: Severity| {
         let severity = json!(severity);
@@ -53,10 +61,16 @@ pub(crate) fn analyze(arguments: &Arguments, output: Output) -> Result<(), Failu
     };
     let (errors, warnings) = (is(Severity::Error), is(Severity::Warning));
     match output {
-        Output::Json => write::json(&json!({"errors": errors, "warnings": warnings, "diagnostics": found})),
+        Output::Json => write::json(&json!({
+            "errors": errors, "warnings": warnings, "diagnostics": found, "unused_kinds": unused,
+        })),
         Output::Text => {
             for item in &found {
                 write::line(&write::diagnostic(item));
+            }
+            if !unused.is_empty() {
+                let kinds: Vec<_> = unused.iter().map(|(kind, count)| format!("{kind} ({count})")).collect();
+                write::line(&format!("not used: {}", kinds.join(", ")));
             }
             let summary = format!("{errors} errors, {warnings} warnings");
             write::line(&if errors == 0 { color::good(&summary) } else { color::bad(&summary) });

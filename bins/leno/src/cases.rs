@@ -36,6 +36,11 @@ pub(crate) fn test(arguments: &Arguments, output: Output) -> Result<(), Failure>
             .with_context(|| format!("{} cannot be read", path.display()))
             .map_err(Failure::Usage)?;
     }
+    if files.is_empty() {
+        return Err(Failure::Usage(anyhow::anyhow!(
+            "no file of cases (.yaml, .yml) is there: nothing was tested"
+        )));
+    }
     let mut reports = Vec::new();
     let mut unreadable = Vec::new();
     for path in &files {

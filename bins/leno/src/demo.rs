@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// Threads that carry the traffic of all proxies
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     workers: usize,
+    /// Run each control plane and proxy as a process of its own: several GiB for 200 services
+    #[arg(long)]
+    processes: bool,
     /// Lifetime of certificates, which are renewed at about half of it
     #[arg(long, value_name = "TIME", default_value = "100s", value_parser = duration)]
     certificate_ttl: Duration,
@@ -78,13 +81,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Runs it to its end.
 pub(crate) fn demo(arguments: Arguments, output: Output) -> Result<(), Failure> {
     more_files();
-    let Arguments { for_, services, clusters, rate, workers, certificate_ttl, only, broken } = arguments;
+    let Arguments { for_, services, clusters, rate, workers, processes, certificate_ttl, only, broken } =
+        arguments;
     let options = DemoOptions {
         for_,
         services: services as usize,
         clusters: clusters as usize,
         rate: rate.into(),
         workers,
+        processes,
         certificate_ttl,
         only: only.into_iter().map(phase).collect(),
         broken: broken.map(|broken| match broken {

@@ -83,7 +83,7 @@ pub(crate) fn explain(arguments: &Arguments, output: Output) -> Result<(), Failu
     }
     let mut refused = false;
     for explanation in &explanations {
-        refused |= explanation.route.is_none() || explanation.servers.iter().any(|server| !server.allowed);
+        refused |= !explanation.is_served();
         match output {
             Output::Json => write::json(&json!(explanation)),
             Output::Text => write::line(explanation.to_string().trim_end()),

@@ -1,6 +1,9 @@
 //! How a command ends when it does not succeed.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 /// Why a command did not succeed; each has its exit code.
 #[derive(Debug)]
@@ -29,7 +32,8 @@ impl Failure {
             Self::Usage(error) => (2, error),
             Self::Unreachable(error) => (3, error),
         };
-        eprintln!("leno: {error:#}");
+        // `eprintln` panics when nobody reads any more.
+        let _ = writeln!(io::stderr(), "leno: {error:#}");
         ExitCode::from(code)
     }
 }

@@ -92,7 +92,10 @@ fn is_called(item: &Value, name: &str) -> bool {
 type Cells = fn(&Value) -> Vec<String>;
 
 fn show(what: What, rows: &[(String, Value)]) {
-    let full = |item: &Value| format!("{}/{}", text(&item["namespace"]), text(&item["name"]));
+    let full = |item: &Value| match item["namespace"].as_str() {
+        Some(namespace) if !namespace.is_empty() => format!("{namespace}/{}", text(&item["name"])),
+        _ => text(&item["name"]),
+    };
     let (headings, cells): (&[&str], Cells) = match what {
         What::Workloads => (&["CLUSTER", "WORKLOAD", "ADDRESS", "APPLICATION", "STATE"], |item| {
             let state = match (item["terminating"].as_bool(), item["ready"].as_bool()) {

@@ -10,6 +10,8 @@ mod demo;
 mod explain;
 mod failure;
 mod get;
+mod inject;
+mod install;
 mod live;
 mod offline;
 mod run;
@@ -49,8 +51,9 @@ struct Arguments {
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// For people.
+    /// For people; objects are YAML.
     #[default]
+    #[value(alias = "yaml")]
     Text,
     /// For programs.
     Json,
@@ -67,6 +70,9 @@ enum Command {
     Status(status::Arguments),
     Get(get::Arguments),
     Why(why::Arguments),
+    Inject(inject::Arguments),
+    Install(install::Install),
+    Uninstall(install::Uninstall),
     /// Print the version
     Version,
     /// Print a completion script for a shell
@@ -95,6 +101,9 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::status(&arguments, output),
         Command::Get(arguments) => get::get(&arguments, output),
         Command::Why(arguments) => why::why(&arguments, output),
+        Command::Inject(arguments) => inject::inject(&arguments, output),
+        Command::Install(arguments) => install::install(arguments, output),
+        Command::Uninstall(arguments) => install::uninstall(arguments, output),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             match output {
@@ -104,7 +113,10 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "leno", &mut io::stdout());
+            // Written by us: `generate` panics when nobody reads any more.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "leno", &mut script);
+            write::bytes(&script);
             Ok(())
         }
     };

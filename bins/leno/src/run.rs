@@ -30,8 +30,10 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Run a program of yours in the place of a stand-in application
 ///
 /// The program gets the environment of the workload's manifest, in which `HOST:PORT` of services is rewritten to addresses on
-/// this machine that lead through the workload's proxy; HTTP_PROXY for everything else; PORT; and LENO_APP_ADDRESS, the address
-/// to listen on (0.0.0.0 and 127.0.0.1 do as well). The stand-in comes back when the program ends; its exit code is handed on.
+/// this machine that lead through the workload's proxy; HTTP_PROXY for everything else; PORT, a port that is free on every
+/// address of this machine; and LENO_APP_ADDRESS, the workload's own address. It may listen on PORT of any address (0.0.0.0
+/// and 127.0.0.1 do as well), or on the manifest's port of LENO_APP_ADDRESS or 127.0.0.1. The stand-in comes back when the
+/// program ends; its exit code is handed on.
 #[derive(Args)]
 #[command(after_help = "Example:
   leno run --workload shop/cart -- ./cart --verbose")]
@@ -70,10 +72,11 @@ async fn serve(adopted: &Adopted, program: &[String]) -> anyhow::Result<u8> {
         environment.push((variable.clone(), rewritten(value, adopted, &dialer).await?));
     }
     let proxy = format!("http://{}", adopted.http_proxy);
+    let free = free_port().context("no port is free for the program")?;
     let mut child = Command::new(name)
         .args(arguments)
         .envs(environment)
-        .envs(adopted.ports.first().map(|port| ("PORT", port.to_string())))
+        .env("PORT", free.to_string())
         .env("HTTP_PROXY", &proxy)
         .env("http_proxy", &proxy)
         .env("NO_PROXY", "127.0.0.1,localhost")
@@ -82,8 +85,15 @@ async fn serve(adopted: &Adopted, program: &[String]) -> anyhow::Result<u8> {
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("{name} cannot be started"))?;
-    for port in &adopted.ports {
-        tokio::spawn(reach(SocketAddr::new(adopted.app_address, *port)));
+    for (nth, port) in adopted.ports.iter().enumerate() {
+        let own = SocketAddr::new(adopted.app_address, *port);
+        let mut places = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, *port))];
+        if nth == 0 {
+            places.extend(
+                [Ipv4Addr::LOCALHOST.into(), adopted.app_address].map(|ip| SocketAddr::new(ip, free)),
+            );
+        }
+        tokio::spawn(reach(own, places));
     }
     let mut terminate = signal(SignalKind::terminate())?;
     // The terminal's interrupt goes to the program too, which decides what it means.
@@ -137,25 +147,39 @@ async fn forward(listener: TcpListener, dialer: Dialer, service: IpAddr, port: u
     }
 }
 
-/// Makes a program that listens on 127.0.0.1 alone reachable at its workload's own address.
-async fn reach(own: SocketAddr) {
-    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, own.port()));
-    loop {
+/// A port that no address of this machine uses: other workloads' stand-ins have the manifests' ports of theirs, and a program
+/// that listens on 0.0.0.0 needs one of all addresses.
+fn free_port() -> std::io::Result<u16> {
+    Ok(std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
+}
+
+/// Makes a program that listens in one of these places reachable at its workload's own address.
+async fn reach(own: SocketAddr, places: Vec<SocketAddr>) {
+    let inside = loop {
         if TcpStream::connect(own).await.is_ok() {
             return;
         }
-        if TcpStream::connect(local).await.is_ok() {
-            break;
+        if let Some(found) = first_that_listens(&places).await {
+            break found;
         }
         tokio::time::sleep(LOOK).await;
-    }
+    };
     let Ok(listener) = TcpListener::bind(own).await else { return };
     while let Ok((mut outside, _)) = listener.accept().await {
         tokio::spawn(async move {
-            if let Ok(mut inside) = TcpStream::connect(local).await {
+            if let Ok(mut inside) = TcpStream::connect(inside).await {
                 // Either side may end as it likes.
                 let _ = copy_bidirectional(&mut outside, &mut inside).await;
             }
         });
     }
+}
+
+async fn first_that_listens(places: &[SocketAddr]) -> Option<SocketAddr> {
+    for place in places {
+        if TcpStream::connect(place).await.is_ok() {
+            return Some(*place);
+        }
+    }
+    None
 }

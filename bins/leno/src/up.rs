@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use leno_lab::{
-    mesh::{ClusterPlan, Mesh, MeshPlan, MeshRecord},
+    mesh::{AccessLog, ClusterPlan, Mesh, MeshPlan, MeshRecord, Tracing},
     standin::behaviour::parse_duration,
 };
 use serde_json::json;
@@ -51,6 +51,41 @@ pub(crate) struct Arguments {
     /// Threads that carry the traffic of all proxies of this process
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     workers: usize,
+    /// What proxies log of each request and connection, to standard output; with --processes to the file `log` of each
+    #[arg(long, value_name = "FORM", default_value = "off")]
+    access_log: LogForm,
+    /// Where spans go: `http://HOST:PORT` of an OTLP/gRPC collector
+    #[arg(long, value_name = "URL")]
+    traces: Option<String>,
+    /// Share of the requests without a `traceparent` whose traces proxies start, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value = "0.01", value_parser = share, requires = "traces")]
+    trace_share: f64,
+}
+
+/// The form of an access log's line.
+#[derive(Clone, Copy, ValueEnum)]
+enum LogForm {
+    /// No log
+    Off,
+    /// Istio's default text
+    Text,
+    /// Istio's fields and ours
+    Json,
+}
+
+impl From<LogForm> for AccessLog {
+    fn from(form: LogForm) -> Self {
+        match form {
+            LogForm::Off => Self::Off,
+            LogForm::Text => Self::Text,
+            LogForm::Json => Self::Json,
+        }
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("{text:?} is no number from 0 to 1"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -69,9 +104,29 @@ pub(crate) fn up(arguments: Arguments, output: Output) -> Result<(), Failure> {
 }
 
 async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    let Arguments { files, cluster, processes, app_file, certificate_ttl, drain, workers } = arguments;
+    let Arguments {
+        files,
+        cluster,
+        processes,
+        app_file,
+        certificate_ttl,
+        drain,
+        workers,
+        access_log,
+        traces,
+        trace_share,
+    } = arguments;
     let clusters = if cluster.is_empty() { vec![ClusterPlan::new("local", files)] } else { cluster };
-    let plan = MeshPlan { processes, app_file, certificate_ttl, drain, workers, ..MeshPlan::new(clusters) };
+    let plan = MeshPlan {
+        processes,
+        app_file,
+        certificate_ttl,
+        drain,
+        workers,
+        access_log: access_log.into(),
+        tracing: traces.map(|endpoint| Tracing { endpoint, sampling: trace_share }),
+        ..MeshPlan::new(clusters)
+    };
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::usage)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::usage)?;
     let started = Instant::now();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use leno_lab::mesh::api;
 use leno_model::WorkloadId;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Output,
@@ -52,9 +52,11 @@ pub(crate) fn why(arguments: &Arguments, output: Output) -> Result<(), Failure> 
                 return Ok(());
             }
         }
-        write::line(&format!(
-            "no proxy knows the denial {id}: it is older than the last that each keeps, or its proxy is gone"
-        ));
+        let unknown = "no proxy knows it: it is older than the last that each keeps, or its proxy is gone";
+        match output {
+            Output::Json => write::json(&json!({"id": id, "found": false, "because": unknown})),
+            Output::Text => write::line(&format!("denial {id}: {unknown}")),
+        }
         Err(Failure::DoesNotHold)
     })
 }

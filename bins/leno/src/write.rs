@@ -2,16 +2,39 @@
 
 use std::io::{self, Write as _};
 
-use serde_json::Value;
+use leno_apis::yaml;
+use serde_json::{Value, json};
+
+use crate::Output;
 
 /// One line. A reader that has gone away is no error.
 pub(crate) fn line(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
+/// Text as it is.
+pub(crate) fn bytes(text: &[u8]) {
+    let _ = io::stdout().write_all(text);
+}
+
 /// A value for programs.
 pub(crate) fn json(value: &Value) {
     line(&serde_json::to_string_pretty(value).unwrap_or_default());
+}
+
+/// Objects of a cluster: a stream of YAML documents, or for programs one object or `List`.
+pub(crate) fn objects(objects: &[Value], output: Output) {
+    let text = match output {
+        Output::Text => objects.iter().map(yaml::write).collect::<Vec<_>>().join("---\n"),
+        Output::Json => {
+            let one = match objects {
+                [one] => one.clone(),
+                many => json!({"apiVersion": "v1", "kind": "List", "items": many}),
+            };
+            return json(&one);
+        }
+    };
+    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 /// Rows under headings, as wide as they need.

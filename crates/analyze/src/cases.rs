@@ -24,7 +24,7 @@ pub use format::{
 pub use observed::{Observed, ObservedBackend, ObservedDenial, ObservedFault, ObservedRetries, Outcome};
 pub use read::{CaseError, read};
 pub use report::{Report, Summary};
-pub use run::{Ran, run, run_file};
+pub use run::{Ran, describe_listener, describe_policy, describe_workload, run, run_file};
 
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ mod scalars;
 mod suggest;
 
 pub(crate) use scalars::*;
-pub(crate) use suggest::closest;
+pub use suggest::closest;
 
 /// What the decoding of one object shares.
 pub(crate) struct Context {

@@ -22,6 +22,7 @@ pub mod object;
 pub mod schema;
 pub mod yaml;
 
+pub use decode::closest;
 pub use diagnostic::{Diagnostic, ObjectRef, Refused, Rule, Severity, Source, Spanned};
 pub use kind::Kind;
 pub use metadata::Metadata;

@@ -87,6 +87,15 @@ macro_rules! any_object {
                 }
             }
 
+            /// Its group and version, as read.
+            #[must_use]
+            pub fn api_version(&self) -> &str {
+                match self {
+                    $(Self::$variant(object) => &object.api_version,)*
+                    Self::Refused(object) => &object.api_version,
+                }
+            }
+
             /// Its kind.
             #[must_use]
             pub fn kind(&self) -> Kind {

@@ -11,6 +11,10 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span as ParserSpan};
 
 use crate::codes;
 
+mod write;
+
+pub use write::write;
+
 /// Largest document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 32 << 20;
 /// Deepest nesting.
@@ -120,6 +124,22 @@ impl Node {
             ),
         };
         Self { value, at: Span::default() }
+    }
+
+    /// The value without positions, as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(flag) => (*flag).into(),
+            Value::Int(number) => (*number).into(),
+            Value::Float(number) => (*number).into(),
+            Value::Text(text) => text.as_str().into(),
+            Value::List(items) => items.iter().map(Self::to_json).collect(),
+            Value::Map(entries) => {
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect()
+            }
+        }
     }
 
     fn size(&self) -> usize {

@@ -148,21 +148,25 @@ impl Authority {
         ttl: Duration,
         now: UnixTime,
     ) -> Result<IssuedChain, IssueError> {
-        self.sign(csr, identity, None, ttl, now)
+        self.sign(csr, identity, &[], ttl, now)
     }
 
-    /// Issues the control plane's own certificate: its SPIFFE id, and the DNS name `leno-control` for ordinary clients.
+    /// Issues the control plane's own certificate: its SPIFFE id, and for ordinary clients the DNS name `leno-control` and
+    /// those of `names` (a Service's, by which an API server calls a webhook).
     ///
     /// # Errors
-    /// As [`Authority::issue`].
+    /// As [`Authority::issue`], and when a name is no DNS name.
     pub fn issue_control_plane(
         &self,
         csr: &CsrDer,
+        names: &[String],
         ttl: Duration,
         now: UnixTime,
     ) -> Result<IssuedChain, IssueError> {
         let identity = control_plane_identity(self.bundle.domain());
-        self.sign(csr, &identity, Some(CONTROL_PLANE_DNS_NAME), ttl, now)
+        let names: Vec<&str> =
+            std::iter::once(CONTROL_PLANE_DNS_NAME).chain(names.iter().map(String::as_str)).collect();
+        self.sign(csr, &identity, &names, ttl, now)
     }
 
     /// The trust domain it issues for.
@@ -184,7 +188,7 @@ impl Authority {
         &self,
         csr: &CsrDer,
         identity: &SpiffeId,
-        dns_name: Option<&str>,
+        dns_names: &[&str],
         ttl: Duration,
         now: UnixTime,
     ) -> Result<IssuedChain, IssueError> {
@@ -206,8 +210,8 @@ impl Authority {
         let not_after = end.min(self.not_after);
         let mut params = template::leaf(now, not_after)?;
         params.subject_alt_names.push(SanType::URI(identity.as_str().try_into()?));
-        if let Some(name) = dns_name {
-            params.subject_alt_names.push(SanType::DnsName(name.try_into()?));
+        for name in dns_names {
+            params.subject_alt_names.push(SanType::DnsName((*name).try_into()?));
         }
         let leaf = params.signed_by(&public_key, &self.issuer)?;
         let mut chain = Vec::with_capacity(1 + self.above.len());
@@ -224,7 +228,7 @@ impl Authority {
     fn prove(&self, now: UnixTime) -> Result<(), AuthorityProblem> {
         let key = KeyPair::generate().map_err(|_| IssueError::NoRandomness(NoRandomness))?;
         let csr = csr_for(&key).map_err(|_| IssueError::NoRandomness(NoRandomness))?;
-        let issued = self.issue_control_plane(&csr, Duration::from_secs(60), now)?;
+        let issued = self.issue_control_plane(&csr, &[], Duration::from_secs(60), now)?;
         let trust = Trust::new([self.bundle.clone()]);
         verify_peer(&issued.chain, &trust, now).map_err(AuthorityProblem::Refused)?;
         Ok(())

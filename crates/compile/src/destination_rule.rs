@@ -165,13 +165,16 @@ struct Base<'b, 'w> {
 }
 
 impl Base<'_, '_> {
-    /// A subset; its policy over the service's, its ports' in place of the service's.
+    /// A subset; its policy over the service's, at each port over the port's; its ports' in place of both.
     fn subset(&self, rule: &RuleObject, subset: &api::Subset) -> Subset {
         let settings = self.view.settings;
         let own = subset.traffic_policy.as_ref();
         let mut port_policies = BTreeMap::new();
         if let Some(own) = own {
-            port_policies.clone_from(self.port_policies);
+            let of_ports = self.port_policies.iter();
+            port_policies.extend(
+                of_ports.map(|(port, base)| (*port, traffic_policy::over(settings, base, &own.settings))),
+            );
             port_policies.extend(traffic_policy::by_port(settings, &own.ports));
         }
         Subset {

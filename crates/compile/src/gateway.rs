@@ -1,6 +1,6 @@
 //! Gateways of both APIs: which workload serves them, their listeners, routes and certificates.
 //!
-//! Invariants: of listeners that exclude each other the oldest serves; a listener whose certificate does not resolve is there
+//! Invariants: a listener whose certificate does not resolve is there
 //! and refuses handshakes; a gateway's identity follows from its name, so that whoever starts it knows which to ask for.
 //! Must not know: how a listener is bound (low ports are the lab's business).
 

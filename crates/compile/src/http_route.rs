@@ -107,18 +107,18 @@ pub(crate) fn attaches(
         && parent.section_name.as_deref().is_none_or(|name| name == &*port.name)
 }
 
-/// The routes of a service as a consumer sees it: its own namespace's (consumer routes), else the service's (producer routes).
+/// The routes that a consumer of a service may follow: its own namespace's (consumer routes) and the service's (producer routes).
 pub(crate) fn of_service<'w>(
     view: &View<'w>,
     service: &Registered<'_>,
     consumer: Option<&Namespace>,
 ) -> Vec<Route<'w>> {
-    let all = all_of_service(view, service);
-    let of = |namespace: &Namespace| -> Vec<Route<'w>> {
-        all.iter().copied().filter(|route| route.namespace() == namespace.as_str()).collect()
-    };
-    let own = consumer.map(of).unwrap_or_default();
-    if own.is_empty() { of(&service.id.namespace) } else { own }
+    let mut all = all_of_service(view, service);
+    all.retain(|route| {
+        let of = |namespace: &Namespace| route.namespace() == namespace.as_str();
+        of(&service.id.namespace) || consumer.is_some_and(of)
+    });
+    all
 }
 
 fn all_of_service<'w>(view: &View<'w>, service: &Registered<'_>) -> Vec<Route<'w>> {
@@ -135,7 +135,8 @@ pub(crate) fn variants(view: &View<'_>, service: &Registered<'_>) -> BTreeSet<Na
     namespaces.filter(|namespace| *namespace != service.id.namespace).collect()
 }
 
-/// The routes of one port of a service. Requests that no rule matches are answered 404.
+/// The routes of one port of a service: the consumer's where it has some for this port, else the service's. Requests that no
+/// rule matches are answered 404.
 pub(crate) fn port_routes(
     context: Context<'_, '_>,
     service: &Registered<'_>,
@@ -145,19 +146,30 @@ pub(crate) fn port_routes(
     if matches!(port.protocol, Protocol::Tcp | Protocol::Tls) {
         return PortRoutes::default();
     }
-    let attached: Vec<Route<'_>> = routes
+    let mut attached: Vec<Route<'_>> = routes
         .iter()
         .copied()
         .filter(|route| route.parents().any(|parent| attaches(parent, route.namespace(), service, port)))
         .collect();
+    let is_own = |route: &Route<'_>| context.consumer.is_some_and(|own| route.namespace() == own.as_str());
+    if attached.iter().any(is_own) {
+        attached.retain(is_own);
+    }
     if attached.is_empty() {
         return PortRoutes::default();
     }
     PortRoutes { http: Some(table(context, &attached, Grants::NotNeeded)), tcp: Vec::new() }
 }
 
-/// More is more specific (Gateway API: HTTPRouteRule.matches, GRPCRouteRule.matches).
-type Rank = (bool, usize, bool, usize, usize);
+/// More is more specific, the first difference counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// Gateway API, HTTPRouteRule.matches: an exact path, the path's length, a method, headers, query parameters.
+    Http(bool, usize, bool, usize, usize),
+    /// Gateway API, GRPCRouteRule.matches: characters of the service, of the method, headers. Such a match holds for calls of
+    /// gRPC only, so it is more specific than any of an HTTPRoute.
+    Grpc(usize, usize, usize),
+}
 
 /// One table of all rules of several routes, in order of precedence.
 pub(crate) fn table(context: Context<'_, '_>, routes: &[Route<'_>], grants: Grants) -> HttpRoutes {
@@ -188,7 +200,7 @@ pub(crate) fn table(context: Context<'_, '_>, routes: &[Route<'_>], grants: Gran
 fn add(
     table: &mut HttpRoutes,
     ranked: &mut Vec<(Rank, HttpEntry)>,
-    matches: Vec<(HttpMatch, Origin)>,
+    matches: Vec<(Rank, HttpMatch, Origin)>,
     rule: impl FnOnce() -> leno_model::HttpRule,
 ) {
     if matches.is_empty() {
@@ -196,14 +208,11 @@ fn add(
     }
     let index = u32::try_from(table.rules.len()).unwrap_or(u32::MAX);
     table.rules.push(rule());
-    ranked.extend(
-        matches
-            .into_iter()
-            .map(|(matcher, origin)| (rank(&matcher), HttpEntry { matcher, rule: index, origin })),
-    );
+    let entry = |(rank, matcher, origin)| (rank, HttpEntry { matcher, rule: index, origin });
+    ranked.extend(matches.into_iter().map(entry));
 }
 
-fn rank(matcher: &HttpMatch) -> Rank {
+fn http_rank(matcher: &HttpMatch) -> Rank {
     let (exact, length) = match &matcher.path {
         Some(PathMatch::Exact(path)) => (true, path.chars().count()),
         Some(
@@ -215,24 +224,38 @@ fn rank(matcher: &HttpMatch) -> Rank {
         ) => (false, path.chars().count()),
         None => (false, 0),
     };
-    (exact, length, matcher.method.is_some(), matcher.headers.len(), matcher.query.len())
+    Rank::Http(exact, length, matcher.method.is_some(), matcher.headers.len(), matcher.query.len())
+}
+
+fn grpc_rank(given: &grpc_route::GrpcMatch) -> Rank {
+    let length = |part: Option<&leno_apis::Spanned<String>>| part.map_or(0, |part| part.chars().count());
+    let method = given.method.as_ref();
+    Rank::Grpc(
+        length(method.and_then(|method| method.service.as_ref())),
+        length(method.and_then(|method| method.method.as_ref())),
+        given.headers.len(),
+    )
 }
 
 /// The matches of a rule; those that were refused or do not compile match nothing.
-fn http_matches(object: &Object<HttpRoute>, rule: &api::HttpRule) -> Vec<(HttpMatch, Origin)> {
+fn http_matches(object: &Object<HttpRoute>, rule: &api::HttpRule) -> Vec<(Rank, HttpMatch, Origin)> {
+    let ranked = |matcher: HttpMatch, origin| (http_rank(&matcher), matcher, origin);
     if rule.matches.is_empty() {
         let everything =
             HttpMatch { path: Some(PathMatch::SegmentPrefix("/".into())), ..HttpMatch::default() };
-        return vec![(everything, origin(object, &rule.at))];
+        return vec![ranked(everything, origin(object, &rule.at))];
     }
     let found = rule.matches.iter().filter_map(Rule::ok);
-    found.filter_map(|found| Some((matching::http(found).ok()?, origin(object, &found.at)))).collect()
+    found.filter_map(|found| Some(ranked(matching::http(found).ok()?, origin(object, &found.at)))).collect()
 }
 
-fn grpc_matches(object: &Object<GrpcRoute>, rule: &grpc_route::GrpcRule) -> Vec<(HttpMatch, Origin)> {
+fn grpc_matches(object: &Object<GrpcRoute>, rule: &grpc_route::GrpcRule) -> Vec<(Rank, HttpMatch, Origin)> {
     if rule.matches.is_empty() {
-        return vec![(matching::any_grpc(), origin(object, &rule.at))];
+        return vec![(Rank::Grpc(0, 0, 0), matching::any_grpc(), origin(object, &rule.at))];
     }
     let found = rule.matches.iter().filter_map(Rule::ok);
-    found.filter_map(|found| Some((matching::grpc(found).ok()?, origin(object, &found.at)))).collect()
+    let entry = |found: &grpc_route::GrpcMatch| {
+        Some((grpc_rank(found), matching::grpc(found).ok()?, origin(object, &found.at)))
+    };
+    found.filter_map(entry).collect()
 }

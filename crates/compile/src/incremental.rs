@@ -39,7 +39,7 @@ pub struct Compiled {
     pub diagnostics: Vec<Diagnostic>,
     /// What this cluster tells the others.
     pub exports: Vec<ExportedService>,
-    gateways: Vec<GatewaySummary>,
+    pub(crate) gateways: Vec<GatewaySummary>,
 }
 
 impl Compiled {

@@ -1,7 +1,7 @@
 //! A service's routing tables: one for most consumers, and one for each namespace with rules of its own.
 //!
-//! Invariants: Gateway API routes of a service (those of the consumer's namespace, else those of the service's) win over
-//! VirtualServices, with a finding; a port that no rule speaks about has no entry.
+//! Invariants: on the ports that they attach to, Gateway API routes of a service (those of the consumer's namespace, else those
+//! of the service's) win over VirtualServices, with a finding; a port that no rule speaks about has no entry.
 //! Must not know: what a match or filter means (`virtual_service`, `http_route`).
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -65,11 +65,10 @@ fn table(
     let mut ports = BTreeMap::new();
     for port in &service.ports {
         let context = Context { view, consumer: variant, port: port.port };
-        let routes = if gamma.is_empty() {
-            virtual_service::port_routes(context, port, &istio, out)
-        } else {
-            http_route::port_routes(context, service, port, &gamma)
-        };
+        let mut routes = http_route::port_routes(context, service, port, &gamma);
+        if routes == PortRoutes::default() {
+            routes = virtual_service::port_routes(context, port, &istio, out);
+        }
         if routes != PortRoutes::default() {
             ports.insert(port.port, routes);
         }

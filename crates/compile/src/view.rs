@@ -163,9 +163,20 @@ fn bound_gateways(rule: &istio::VirtualService) -> BTreeSet<&str> {
     named.map(|gateway| gateway.value.as_str()).filter(|gateway| *gateway != "mesh").collect()
 }
 
-/// `namespace/name` of a gateway that an object of `namespace` names.
+/// `namespace/name` of a gateway that an object of `namespace` names: by `NAME`, `NAMESPACE/NAME` (`.` is its own), or, as
+/// Istio still takes it, `NAME.NAMESPACE` with or without the rest of a host name.
 pub(crate) fn gateway_name(text: &str, namespace: &str) -> Arc<str> {
-    if text.contains('/') { text.into() } else { format!("{namespace}/{text}").into() }
+    if let Some(own) = text.strip_prefix("./") {
+        return format!("{namespace}/{own}").into();
+    }
+    if text.contains('/') {
+        return text.into();
+    }
+    let mut parts = text.split('.');
+    match (parts.next(), parts.next()) {
+        (Some(name), Some(of)) => format!("{of}/{name}").into(),
+        _ => format!("{namespace}/{text}").into(),
+    }
 }
 
 fn name_host(classes: &mut BTreeSet<Class>, kind: Kind, host: &str, namespace: &str) {

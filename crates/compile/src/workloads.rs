@@ -11,11 +11,12 @@ use leno_apis::{
     istio::{PeerAuthentication, peer_authentication::MtlsMode as Mode},
     k8s::{self, Pod},
 };
-use leno_model::{InboundPort, InboundService, MtlsMode, Origin, Port, ServiceId, Workload};
+use leno_model::{InboundPort, InboundService, MtlsMode, Origin, Port, Protocol, ServiceId, Workload};
 
 use crate::{
     output::{age_order, origin},
     pods, policies, protocols,
+    services::declared_by,
     view::{View, selects},
 };
 
@@ -46,7 +47,7 @@ pub(crate) fn workload(view: &View<'_>, pod: &Object<Pod>) -> Option<Workload> {
         owner: pods::owner(pod),
         canonical_name,
         canonical_revision,
-        ports: ports(pod, &services, &demand),
+        ports: ports(view, pod, &services, &demand),
         mtls,
         mtls_origin,
         policies: policies::selecting(view, &subject),
@@ -63,23 +64,67 @@ fn services_of<'w>(view: &View<'w>, pod: &Object<Pod>) -> Vec<&'w Object<k8s::Se
     found
 }
 
-fn ports(pod: &Object<Pod>, services: &[&Object<k8s::Service>], demand: &Demand<'_>) -> Vec<InboundPort> {
-    let mut ports: BTreeMap<Port, InboundPort> = BTreeMap::new();
-    let new = |port: Port, protocol| {
-        let (mtls, mtls_origin) = demand.mode(Some(port));
-        InboundPort { port, protocol, mtls, mtls_origin, services: Vec::new() }
-    };
+/// A port of a service that leads to a port of a pod.
+struct Served {
+    target: Port,
+    protocol: Protocol,
+    service: InboundService,
+}
+
+fn served_by(pod: &Object<Pod>, services: &[&Object<k8s::Service>]) -> Vec<Served> {
+    let mut served = Vec::new();
     for service in services {
         let id = ServiceId::kubernetes(service.namespace(), service.name());
         for port in service.spec.ports.iter().filter(|port| port.protocol == k8s::Protocol::Tcp) {
             let Some(target) = pods::target(pod, *port.port, port.target_port.as_ref()) else { continue };
             let protocol = protocols::declared(port.app_protocol.as_deref(), &port.name, *port.port);
-            let inbound = ports.entry(target).or_insert_with(|| new(target, protocol));
-            // Two services may name one port: a declaration beats none, the first by name beats later ones.
-            if inbound.protocol == leno_model::Protocol::Detect {
-                inbound.protocol = protocol;
-            }
-            inbound.services.push(InboundService { service: id.clone(), port: *port.port });
+            let service = InboundService { service: id.clone(), port: *port.port };
+            served.push(Served { target, protocol, service });
+        }
+    }
+    served
+}
+
+/// The same for the ServiceEntries whose `workloadSelector` selects a pod.
+fn served_by_entries(view: &View<'_>, pod: &Object<Pod>) -> Vec<Served> {
+    let mut served = Vec::new();
+    for object in view.in_namespace(Kind::ServiceEntry, pod.namespace()) {
+        let AnyObject::ServiceEntry(entry) = object else { continue };
+        let chosen =
+            entry.spec.workload_selector.as_ref().is_some_and(|it| selects(it, &pod.metadata.labels));
+        let ports = entry.spec.ports.iter().filter_map(|port| port.ok()).filter(|_| chosen);
+        for (id, port) in ports.flat_map(|port| declared_by(object).into_iter().map(move |id| (id, port))) {
+            served.push(Served {
+                target: port.target_port.unwrap_or(*port.number),
+                protocol: protocols::declared(Some(&port.protocol), "", *port.number),
+                service: InboundService { service: id, port: *port.number },
+            });
+        }
+    }
+    served
+}
+
+fn ports(
+    view: &View<'_>,
+    pod: &Object<Pod>,
+    services: &[&Object<k8s::Service>],
+    demand: &Demand<'_>,
+) -> Vec<InboundPort> {
+    let mut ports: BTreeMap<Port, InboundPort> = BTreeMap::new();
+    let new = |port: Port, protocol| {
+        let (mtls, mtls_origin) = demand.mode(Some(port));
+        InboundPort { port, protocol, mtls, mtls_origin, services: Vec::new() }
+    };
+    for Served { target, protocol, service } in
+        served_by(pod, services).into_iter().chain(served_by_entries(view, pod))
+    {
+        let inbound = ports.entry(target).or_insert_with(|| new(target, protocol));
+        // Two services may name one port: a declaration beats none, the first by name beats later ones.
+        if inbound.protocol == Protocol::Detect {
+            inbound.protocol = protocol;
+        }
+        if !inbound.services.contains(&service) {
+            inbound.services.push(service);
         }
     }
     for port in pods::container_ports(pod) {

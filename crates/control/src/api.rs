@@ -51,8 +51,27 @@ pub(crate) struct Api {
     pub(crate) started: UnixTime,
 }
 
-/// Serves until `stop`.
+/// Who may ask.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Processes of this machine (or pod): every route.
+    Local,
+    /// Whoever reaches the port: readiness, metrics, version.
+    Everybody,
+}
+
+/// Serves every route until `stop`; the listener is on a loopback address.
 pub(crate) async fn serve(api: Arc<Api>, listener: TcpListener, stop: CancellationToken) {
+    serve_to(Audience::Local, api, listener, stop).await;
+}
+
+/// Serves what an audience may see until `stop`.
+pub(crate) async fn serve_to(
+    audience: Audience,
+    api: Arc<Api>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let connections = TaskTracker::new();
     loop {
@@ -77,7 +96,7 @@ pub(crate) async fn serve(api: Arc<Api>, listener: TcpListener, stop: Cancellati
             let _permit = permit;
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = converse(api, stream) => {}
+                () = converse(audience, api, stream) => {}
             }
         });
     }
@@ -85,10 +104,10 @@ pub(crate) async fn serve(api: Arc<Api>, listener: TcpListener, stop: Cancellati
     connections.wait().await;
 }
 
-async fn converse(api: Arc<Api>, stream: TcpStream) {
+async fn converse(audience: Audience, api: Arc<Api>, stream: TcpStream) {
     let service = service_fn(move |request: Request<Incoming>| {
         let api = api.clone();
-        async move { Ok::<_, Infallible>(answer(&api, &request)) }
+        async move { Ok::<_, Infallible>(answer(audience, &api, &request)) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -106,9 +125,9 @@ enum Answer {
     Error(StatusCode, &'static str),
 }
 
-fn answer(api: &Api, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(audience: Audience, api: &Api, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let answer = if request.method() == Method::GET || request.method() == Method::HEAD {
-        route(api, request.uri().path(), &query(request.uri().query().unwrap_or_default()))
+        route(audience, api, request.uri().path(), &query(request.uri().query().unwrap_or_default()))
     } else {
         Answer::Error(StatusCode::METHOD_NOT_ALLOWED, "the API is read with GET")
     };
@@ -123,15 +142,16 @@ fn answer(api: &Api, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     response
 }
 
-fn route(api: &Api, path: &str, query: &BTreeMap<String, String>) -> Answer {
+fn route(audience: Audience, api: &Api, path: &str, query: &BTreeMap<String, String>) -> Answer {
     let published = api.newest.load();
     match path {
         "/healthz" => return Answer::Json(json!({ "ok": true })),
-        "/readyz" if published.is_some() => return Answer::Json(json!({ "ok": true })),
+        "/readyz" | "/ready" if published.is_some() => return Answer::Json(json!({ "ok": true })),
         "/metrics" => return Answer::Text(metrics::text(api, published.as_deref())),
+        "/version" => return Answer::Text(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()),
         _ => {}
     }
-    if !ROUTES.contains(&path) {
+    if !ROUTES.contains(&path) || (audience == Audience::Everybody && path != "/readyz") {
         return Answer::Error(
             StatusCode::NOT_FOUND,
             "there is no such route; docs/reference/control-api.md lists them",

@@ -30,15 +30,20 @@ pub enum OwnCertificateError {
 }
 
 /// The store with a first certificate in it.
-pub(crate) fn first(authority: &Authority, ttl: Duration) -> Result<Arc<IdentityStore>, OwnCertificateError> {
+pub(crate) fn first(
+    authority: &Authority,
+    names: &[String],
+    ttl: Duration,
+) -> Result<Arc<IdentityStore>, OwnCertificateError> {
     let trust = Trust::new([authority.bundle().clone()]);
-    Ok(IdentityStore::with_certificate(trust, issue(authority, ttl)?))
+    Ok(IdentityStore::with_certificate(trust, issue(authority, names, ttl)?))
 }
 
 /// Keeps the certificate fresh until `stop`.
 pub(crate) async fn renew(
     authority: Arc<Authority>,
     store: Arc<IdentityStore>,
+    names: Vec<String>,
     ttl: Duration,
     stop: CancellationToken,
 ) {
@@ -51,7 +56,7 @@ pub(crate) async fn renew(
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            match issue(&authority, ttl) {
+            match issue(&authority, &names, ttl) {
                 Ok(certificate) => {
                     store.set_certificate(certificate);
                     break;
@@ -65,8 +70,12 @@ pub(crate) async fn renew(
     }
 }
 
-fn issue(authority: &Authority, ttl: Duration) -> Result<WorkloadCertificate, OwnCertificateError> {
+fn issue(
+    authority: &Authority,
+    names: &[String],
+    ttl: Duration,
+) -> Result<WorkloadCertificate, OwnCertificateError> {
     let key = KeyPair::generate()?;
-    let issued = authority.issue_control_plane(&csr_for(&key)?, ttl, now())?;
+    let issued = authority.issue_control_plane(&csr_for(&key)?, names, ttl, now())?;
     Ok(WorkloadCertificate::new(issued.chain, key)?)
 }

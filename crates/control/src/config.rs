@@ -2,6 +2,8 @@
 //!
 //! Invariant: everything that is not an object of the user's and yet decides an outcome is here.
 
+mod kubernetes;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -12,6 +14,8 @@ use std::{
 use leno_compile::{MeshSettings, OutboundMode, RetryProfile};
 use leno_model::{ClusterName, Locality, Namespace, NetworkName, Port, TrustDomain};
 use serde::{Deserialize, Serialize};
+
+pub use kubernetes::KubernetesConfig;
 
 /// What a control plane is told at its start; a JSON file for the process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,12 +42,17 @@ pub struct ControlConfig {
     pub listen: SocketAddr,
     /// The JSON API, plain HTTP; a loopback address.
     pub api: SocketAddr,
-    /// The user's manifests.
+    /// The user's manifests, where there is no Kubernetes.
+    #[serde(default)]
     pub paths: Vec<PathBuf>,
     /// What a supervisor adds to them (a mesh without Kubernetes).
     #[serde(default)]
     pub overlay: Option<PathBuf>,
-    /// The issuing authority, in Istio's `cacerts` layout.
+    /// Kubernetes: objects, authority and proofs of identity come from its API server.
+    #[serde(default)]
+    pub kubernetes: Option<KubernetesConfig>,
+    /// The issuing authority, in Istio's `cacerts` layout; not needed on Kubernetes.
+    #[serde(default)]
     pub ca_dir: PathBuf,
     /// Join tokens, by the SHA-256 of each.
     #[serde(default)]

@@ -27,9 +27,16 @@ use crate::{
     authorize::Admission,
     certificate::{self, OwnCertificateError},
     clock::now,
-    config::ControlConfig,
-    identity_service::{IdentityService, IssueCounts},
+    config::{ControlConfig, KubernetesConfig},
+    identity_service::{IdentityService, IssueCounts, Proofs},
     input::{self, Input, Said},
+    kubernetes::{
+        Cluster, KubernetesError, authority,
+        leader::{self, Leader},
+        lease, monitoring,
+        token_review::{AUDIENCE, TokenReviews},
+        webhook::Webhook,
+    },
     listen,
     peering::{Listener, Memory, Peers, listen_to},
     published::Newest,
@@ -85,6 +92,9 @@ pub enum ControlError {
     /// The store ended.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The Kubernetes API server, or what is needed of it, cannot be used.
+    #[error("the Kubernetes cluster cannot be used")]
+    Kubernetes(#[from] KubernetesError),
     /// A part panicked, which is a defect.
     #[error("a part of the control plane ended unexpectedly; this is a defect of Leno")]
     Part(#[from] tokio::task::JoinError),
@@ -126,13 +136,16 @@ impl Control {
         if !config.api.ip().is_loopback() {
             return Err(ControlError::PublicApi { address: config.api });
         }
-        let prepared = tokio::task::spawn_blocking(move || Prepared::read(config)).await??;
+        let prepared = match config.kubernetes.clone() {
+            Some(kubernetes) => Prepared::of_cluster(config, kubernetes).await?,
+            None => tokio::task::spawn_blocking(move || Prepared::read(config)).await??,
+        };
         let discovery = bind(prepared.config.listen).await?;
         let api = bind(prepared.config.api).await?;
         let addresses =
             (address_of(&discovery, prepared.config.listen)?, address_of(&api, prepared.config.api)?);
         let stop = CancellationToken::new();
-        let (parts, ready) = prepared.spawn(discovery, api, &stop);
+        let (parts, ready) = prepared.spawn(discovery, api, &stop).await?;
         tracing::info!(discovery = %addresses.0, api = %addresses.1, "control plane listens");
         let running = tokio::spawn(supervise(parts, stop.clone()));
         Ok(Self { discovery: addresses.0, api: addresses.1, ready, stop, running })
@@ -176,48 +189,82 @@ impl Control {
 /// What is read before anything listens.
 struct Prepared {
     config: Arc<ControlConfig>,
-    input: Input,
-    first: Said,
+    from: From,
     authority: Arc<Authority>,
+    /// Names by which ordinary clients call us.
+    names: Vec<String>,
     store: Arc<IdentityStore>,
-    tokens: Arc<Tokens>,
+    proofs: Proofs,
     peers: Peers,
     memory: Memory,
 }
 
+/// Where objects come from.
+enum From {
+    Manifests { input: Input, first: Said },
+    Cluster(Cluster),
+}
+
 impl Prepared {
+    /// Without Kubernetes: everything is in files.
     fn read(config: ControlConfig) -> Result<Self, ControlError> {
         let pem = AuthorityPem::read(&config.ca_dir)?;
-        let authority = Arc::new(Authority::from_pem(&config.trust_domain, &pem, now())?);
-        let store = certificate::first(&authority, config.certificates.granted(0))?;
         let tokens = Tokens::new(config.tokens.clone()).map_err(|source| ControlError::Tokens {
             path: config.tokens.clone().unwrap_or_default(),
             source,
         })?;
         let mut input = Input::of(&config);
-        let first = Said { reading: Arc::new(input.read()?.unwrap_or_default()), error: None };
+        let first = Said { reading: Some(Arc::new(input.read()?.unwrap_or_default())), error: None };
+        let proofs = Proofs::Tokens(Arc::new(tokens));
+        Self::new(config, &pem, From::Manifests { input, first }, proofs, Vec::new())
+    }
+
+    /// On Kubernetes: its API server knows.
+    async fn of_cluster(config: ControlConfig, kubernetes: KubernetesConfig) -> Result<Self, ControlError> {
+        let cluster = Cluster::connect(kubernetes).await?;
+        let pem = authority::authority(&cluster, &config.trust_domain, config.cluster.as_str()).await?;
+        let reviews = TokenReviews {
+            client: cluster.client.clone(),
+            audience: AUDIENCE.to_owned(),
+            domain: config.trust_domain.clone(),
+        };
+        let names = cluster.service_names();
+        Self::new(config, &pem, From::Cluster(cluster), Proofs::Reviews(reviews), names)
+    }
+
+    fn new(
+        config: ControlConfig,
+        pem: &AuthorityPem,
+        from: From,
+        proofs: Proofs,
+        names: Vec<String>,
+    ) -> Result<Self, ControlError> {
+        let authority = Arc::new(Authority::from_pem(&config.trust_domain, pem, now())?);
+        let store = certificate::first(&authority, &names, config.certificates.granted(0))?;
         let memory = Memory { folder: config.state_dir.clone() };
         let known = config
             .peers
             .iter()
             .map(|peer| (peer.cluster.clone(), memory.remote(&peer.cluster, &config.trust_domain)));
         let peers = Peers::new(known);
-        let (config, tokens) = (Arc::new(config), Arc::new(tokens));
-        Ok(Self { config, input, first, authority, store, tokens, peers, memory })
+        Ok(Self { config: Arc::new(config), from, authority, names, store, proofs, peers, memory })
     }
 
-    fn spawn(
+    async fn spawn(
         self,
         discovery: TcpListener,
         api_listener: TcpListener,
         stop: &CancellationToken,
-    ) -> (JoinSet<Result<(), ControlError>>, watch::Receiver<bool>) {
-        let Self { config, input, first, authority, store, tokens, peers, memory } = self;
+    ) -> Result<(JoinSet<Result<(), ControlError>>, watch::Receiver<bool>), ControlError> {
+        let Self { config, from, authority, names, store, proofs, peers, memory } = self;
         let mut parts = JoinSet::new();
         let newest = Newest::default();
         let publisher = Publisher::default();
         let counts = Arc::new(IssueCounts::default());
-        let said = Arc::new(watch::Sender::new(first));
+        let said = Arc::new(watch::Sender::new(match &from {
+            From::Manifests { first, .. } => first.clone(),
+            From::Cluster(_) => Said::default(),
+        }));
         let ttl = config.certificates.granted(0);
 
         for peer in config.peers.clone() {
@@ -234,13 +281,13 @@ impl Prepared {
         let service = DiscoveryService::new(ServerConfig::default(), publisher.clone(), admission);
         let identity = IdentityService {
             authority: authority.clone(),
-            tokens,
+            proofs,
             newest: newest.clone(),
             lifetimes: config.certificates,
             counts: counts.clone(),
             stop: stop.clone(),
         };
-        let api = Api {
+        let api = Arc::new(Api {
             config: config.clone(),
             newest: newest.clone(),
             sessions: service.sessions().clone(),
@@ -250,15 +297,32 @@ impl Prepared {
             authority: authority.clone(),
             counts,
             started: now(),
-        };
+        });
         let (accepted_in, accepted) = mpsc::channel(64);
         let tls = server_config(&store, ClientAuth::Optional, &[b"h2"]);
         part(&mut parts, listen::accept(discovery, tls, accepted_in, stop.clone()));
         let (readiness, ready) = watch::channel(false);
-        let writer = Writer { config, said: said.subscribe(), peers, publisher, newest, readiness };
-        part(&mut parts, input::follow(input, said, stop.clone()));
-        part(&mut parts, certificate::renew(authority, store, ttl, stop.clone()));
-        part(&mut parts, api::serve(Arc::new(api), api_listener, stop.clone()));
+        let writer =
+            Writer { config: config.clone(), said: said.subscribe(), peers, publisher, newest, readiness };
+        match from {
+            From::Manifests { input, first: _ } => part(&mut parts, input::follow(input, said, stop.clone())),
+            From::Cluster(cluster) => {
+                let secrets = cluster.config.gateways.secret_namespaces.clone();
+                let follow = input::follow_kubernetes(cluster.client.clone(), secrets, said, stop.clone());
+                part(&mut parts, follow);
+                let (webhook, monitoring) =
+                    (cluster.config.webhook_address(), cluster.config.monitoring_address());
+                let tls = server_config(&store, ClientAuth::Optional, &[b"http/1.1"]);
+                let webhook = Webhook { cluster: cluster.clone(), listener: bind(webhook).await?, tls };
+                part(&mut parts, webhook.serve(stop.clone()));
+                part(&mut parts, monitoring::serve(api.clone(), bind(monitoring).await?, stop.clone()));
+                let (leads_in, leads) = watch::channel(false);
+                part(&mut parts, lease::run(cluster.clone(), leads_in, stop.clone()));
+                part(&mut parts, leader::run(Leader { cluster, api: api.clone(), leads }, stop.clone()));
+            }
+        }
+        part(&mut parts, certificate::renew(authority, store, names, ttl, stop.clone()));
+        part(&mut parts, api::serve(api, api_listener, stop.clone()));
         let stopped = stop.clone();
         parts.spawn(async move { Ok(writer.run(stopped).await?) });
         let stopped = stop.clone();
@@ -267,7 +331,7 @@ impl Prepared {
             let incoming = ReceiverStream::new(accepted);
             Ok(serve(&service, routes, incoming, stopped.cancelled()).await?)
         });
-        (parts, ready)
+        Ok((parts, ready))
     }
 }
 

@@ -1,28 +1,46 @@
-//! Where objects come from: the user's manifests, alone or under a supervisor's overlay.
+//! Where objects come from: the user's manifests, alone or under a supervisor's overlay, or a Kubernetes API server.
 //!
 //! Invariant: reading happens off the async threads, one reading at a time, and only the newest one waits for the store.
 
 use std::{path::PathBuf, sync::Arc};
 
-use leno_sources::{EmbeddedSource, FileSource, Reading, SourceError};
+use leno_sources::{EmbeddedSource, FileSource, Reading, SourceError, kubernetes::News};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ControlConfig;
 
-/// A source of objects.
+/// A source of objects that is read again and again.
 #[derive(Debug)]
 pub(crate) enum Input {
     Files(FileSource),
     Embedded(Box<EmbeddedSource>),
 }
 
+/// Follows a Kubernetes API server until `stop`. Nothing is said before its first complete reading.
+pub(crate) async fn follow_kubernetes(
+    client: kube::Client,
+    secrets: Vec<String>,
+    said: Arc<watch::Sender<Said>>,
+    stop: CancellationToken,
+) {
+    leno_sources::kubernetes::follow(client, secrets, stop, |news| {
+        match news {
+            News::Reading(reading) => said.send_modify(|said| said.reading = Some(Arc::new(reading))),
+            News::Trouble(error) => note(&said, &error),
+            News::Well => said.send_modify(|said| said.error = None),
+        }
+        std::future::ready(())
+    })
+    .await;
+}
+
 /// What the source last said.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Said {
-    /// The newest reading.
-    pub(crate) reading: Arc<Reading>,
+    /// The newest reading; `None` before the first.
+    pub(crate) reading: Option<Arc<Reading>>,
     /// Why the source cannot be read at present; the reading is then an older one.
     pub(crate) error: Option<Arc<str>>,
 }
@@ -64,7 +82,7 @@ async fn look(input: Arc<Mutex<Input>>, said: Arc<watch::Sender<Said>>) {
     let read = tokio::task::spawn_blocking(move || input.lock().read()).await;
     match read {
         Ok(Ok(Some(reading))) => {
-            said.send_replace(Said { reading: Arc::new(reading), error: None });
+            said.send_replace(Said { reading: Some(Arc::new(reading)), error: None });
         }
         Ok(Ok(None)) => {
             said.send_if_modified(|said| said.error.take().is_some());

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariants: one writer; a publication is immutable and compiled from one world; what cannot be read or heard keeps its last
-//! good form and says so. Must not know: how requests are decided, Kubernetes, proxies' insides.
+//! good form and says so. Must not know: how requests are decided, proxies' insides.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -19,6 +19,7 @@
 //! | `authorize`, `listen` | who may open a stream, and how connections come in |
 //! | `certificate`, [`tokens`], `identity_service` | its own certificate, and everybody else's |
 //! | `peering` | other clusters |
+//! | `kubernetes` | what only a control plane on Kubernetes does |
 //! | `rollout`, `api` | how far the mesh is, as JSON over HTTP |
 
 #![forbid(unsafe_code)]
@@ -31,6 +32,7 @@ pub mod config;
 mod control;
 mod identity_service;
 mod input;
+mod kubernetes;
 mod listen;
 mod peering;
 mod publish;
@@ -42,5 +44,6 @@ pub mod tokens;
 pub use certificate::OwnCertificateError;
 pub use config::ControlConfig;
 pub use control::{Control, ControlError, run};
+pub use kubernetes::KubernetesError;
 pub use leno_ca::token_digest;
 pub use store::StoreError;

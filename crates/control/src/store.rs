@@ -51,7 +51,7 @@ impl Writer {
                 changed = self.said.changed() => if changed.is_err() { return Ok(()) },
                 changed = peers.changed() => if changed.is_err() { return Ok(()) },
             }
-            let reading = self.said.borrow_and_update().reading.clone();
+            let Some(reading) = self.said.borrow_and_update().reading.clone() else { continue };
             let remotes = remotes(&peers.borrow_and_update());
             if store.as_ref().is_some_and(|store| store.has(&reading, &remotes)) {
                 continue;

@@ -4,11 +4,13 @@
 //! shows every branch. `leno explain` uses it offline, on tables made from a compilation, and the proxy on its own.
 
 mod finding;
+mod server;
 
 use std::net::IpAddr;
 
 use leno_model::{
-    BackendTarget, ClientTls, Endpoint, HttpRule, LoadBalancer, Mirror, Port, RetryPolicy, SpiffeId, Tunnel,
+    BackendTarget, ClientTls, Endpoint, HttpRule, LoadBalancer, Locality, Mirror, Origin, Port, Protocol,
+    RetryPolicy,
 };
 
 pub use finding::{
@@ -17,10 +19,8 @@ pub use finding::{
 };
 
 use crate::{
-    authorize::{AllowReason, Verdict, authorize},
-    facts::{ConnectionFacts, RequestFacts},
+    facts::{RequestFacts, host_of},
     gateway::HostSelection,
-    inbound::{Admission, admit_connection},
     limits::Limits,
     locality,
     outbound::{BackendState, Outbound, ReadyBackend},
@@ -59,7 +59,8 @@ pub enum CallTarget<'c> {
 /// The tables of a server's proxy.
 pub type Server<'s> = &'s Tables;
 
-/// Explains a call. `servers` are those whose verdict is wanted; the ones that no branch leads to are left out.
+/// Explains a call. `servers` are those whose verdict is wanted; the ones that no branch leads to are left out. A gateway's own
+/// verdict comes first.
 pub fn explain(call: &Call<'_>, servers: &[Server<'_>]) -> Explanation {
     let tables = call.tables;
     let target = match call.to {
@@ -71,16 +72,26 @@ pub fn explain(call: &Call<'_>, servers: &[Server<'_>]) -> Explanation {
         CallTarget::Address(address) => of_outbound(tables.outbound_by_address(address, call.port)),
         CallTarget::GatewayHost(host) => of_gateway(tables, call.port, host),
     };
-    let mut findings = Vec::new();
-    let route = found.map(|(http, tcp)| {
-        let (routing, distribution) = match call.request {
-            Some(request) => http_routing(call, http, request),
-            None => tcp_routing(call, tcp),
+    let mut findings: Vec<ServerFinding> = match call.to {
+        CallTarget::GatewayHost(_) => server::of_gateway(call).into_iter().collect(),
+        CallTarget::Host(_) | CallTarget::Address(_) => Vec::new(),
+    };
+    let route = found.map(|found| {
+        // Of a port that is declared as TCP or TLS the requests are not seen, whatever is sent there.
+        let request = call.request.filter(|_| !found.opaque);
+        let (routing, way) = match (found.redirect, request) {
+            (Some(origin), Some(request)) if request.scheme == "http" => (to_https(origin, request), None),
+            (_, Some(request)) => http_routing(call, found.http, request),
+            (_, None) => tcp_routing(call, found.tcp),
         };
-        for (backend, _) in distribution.iter().flat_map(|distribution| distribution.shares()) {
-            if let BackendState::Ready(ready) = tables.backend(&backend.target) {
-                findings.extend(servers.iter().filter_map(|server| of_server(call, server, &ready)));
-            }
+        for (backend, _) in way.iter().flat_map(|way| way.distribution.shares()) {
+            let BackendState::Ready(ready) = tables.backend(&backend.target) else { continue };
+            let rule = way.as_ref().and_then(|way| way.rule);
+            let sent = request
+                .zip(rule)
+                .map(|(request, rule)| server::Sent::new(request, rule, backend, routing.path.as_deref()));
+            let of = |server: &Server<'_>| server::of_server(call, sent.as_ref(), server, &ready);
+            findings.extend(servers.iter().filter_map(of));
         }
         routing
     });
@@ -88,9 +99,40 @@ pub fn explain(call: &Call<'_>, servers: &[Server<'_>]) -> Explanation {
     Explanation { caller: tables.me().id.to_string(), target, lookup, route, servers: findings }
 }
 
-type Found<'t> = Option<(&'t HttpTable, &'t TcpTable)>;
+/// Where a call goes on to.
+struct Way<'t> {
+    distribution: Distribution<'t>,
+    /// The rule that changes the request, for requests.
+    rule: Option<&'t HttpRule>,
+}
 
-fn of_outbound(outbound: Outbound<'_>) -> (Lookup, Found<'_>) {
+/// The tables that a look-up leads to.
+struct Found<'t> {
+    http: &'t HttpTable,
+    tcp: &'t TcpTable,
+    /// Whether no requests are seen there.
+    opaque: bool,
+    /// The listener, when it sends plain HTTP to HTTPS.
+    redirect: Option<&'t Origin>,
+}
+
+/// What a listener with `httpsRedirect` answers.
+fn to_https(origin: &Origin, request: &RequestFacts<'_>) -> Routing {
+    let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
+    let text = format!("https://{}{}{query}", host_of(request.authority), request.path);
+    Routing {
+        tried: Vec::new(),
+        rule: Some(origin.clone()),
+        action: ActionFinding::Answer { status: 301, text },
+        path: None,
+        timeout_ms: None,
+        retries: "none".to_owned(),
+        fault: None,
+        mirrors: Vec::new(),
+    }
+}
+
+fn of_outbound(outbound: Outbound<'_>) -> (Lookup, Option<Found<'_>>) {
     match outbound {
         Outbound::Known(known) => {
             let lookup = Lookup::Service {
@@ -100,7 +142,14 @@ fn of_outbound(outbound: Outbound<'_>) -> (Lookup, Found<'_>) {
                 external: known.entry.external,
                 loaded: known.loaded.is_some(),
             };
-            (lookup, known.loaded.map(|loaded| (&loaded.routes.http, &loaded.routes.tcp)))
+            let opaque = matches!(known.port.protocol, Protocol::Tcp | Protocol::Tls);
+            let found = known.loaded.map(|loaded| Found {
+                http: &loaded.routes.http,
+                tcp: &loaded.routes.tcp,
+                opaque,
+                redirect: None,
+            });
+            (lookup, found)
         }
         Outbound::NoSuchPort(entry) => {
             let ports = entry.ports.iter().map(|port| port.port).collect();
@@ -111,13 +160,14 @@ fn of_outbound(outbound: Outbound<'_>) -> (Lookup, Found<'_>) {
     }
 }
 
-fn of_gateway<'t>(tables: &'t Tables, port: Port, host: &str) -> (Lookup, Found<'t>) {
+fn of_gateway<'t>(tables: &'t Tables, port: Port, host: &str) -> (Lookup, Option<Found<'t>>) {
     let Some(gateway) = tables.gateway() else { return (Lookup::Unknown, None) };
     match gateway.select_host(port, None, host) {
         HostSelection::Routes { listener, host: _, routes } => {
             let name = listener.listener.name.to_string();
             let lookup = Lookup::Listener { name, origin: listener.listener.origin.clone() };
-            (lookup, Some((routes, &listener.tcp)))
+            let redirect = listener.listener.https_redirect.then_some(&listener.listener.origin);
+            (lookup, Some(Found { http: routes, tcp: &listener.tcp, opaque: false, redirect }))
         }
         HostSelection::NotFound(_) => (Lookup::NoListener { status: 404 }, None),
         HostSelection::Misdirected(_) => (Lookup::NoListener { status: 421 }, None),
@@ -128,7 +178,7 @@ fn http_routing<'t>(
     call: &Call<'t>,
     table: &'t HttpTable,
     request: &RequestFacts<'_>,
-) -> (Routing, Option<Distribution<'t>>) {
+) -> (Routing, Option<Way<'t>>) {
     let mut trace = Recorder::default();
     let outcome = route(table, call.tables.me(), request, call.port, &mut trace);
     let answer = |status, text: &str| ActionFinding::Answer { status, text: text.to_owned() };
@@ -141,8 +191,11 @@ fn http_routing<'t>(
         RouteOutcome::Fail { rule, status, reason } => (Some(*rule), answer(*status, reason)),
         RouteOutcome::NoRoute => (None, answer(404, "no route matches")),
     };
-    let (path, distribution) = match &outcome {
-        RouteOutcome::Forward(forward) => (forward.path(request.path), Some(forward.distribution)),
+    let (path, way) = match &outcome {
+        RouteOutcome::Forward(forward) => {
+            let way = Way { distribution: forward.distribution, rule: Some(&**forward.rule) };
+            (forward.path(request.path), Some(way))
+        }
         RouteOutcome::Redirect { .. }
         | RouteOutcome::Respond { .. }
         | RouteOutcome::Fail { .. }
@@ -159,10 +212,10 @@ fn http_routing<'t>(
         fault: rule.and_then(|rule| rule.fault.as_ref()).map(fault),
         mirrors: rule.map(|rule| rule.mirrors.iter().map(mirror).collect()).unwrap_or_default(),
     };
-    (routing, distribution)
+    (routing, way)
 }
 
-fn tcp_routing<'t>(call: &Call<'t>, table: &'t TcpTable) -> (Routing, Option<Distribution<'t>>) {
+fn tcp_routing<'t>(call: &Call<'t>, table: &'t TcpTable) -> (Routing, Option<Way<'t>>) {
     let destination = match call.to {
         CallTarget::Address(address) => Some(address),
         CallTarget::Host(_) | CallTarget::GatewayHost(_) => None,
@@ -190,7 +243,7 @@ fn tcp_routing<'t>(call: &Call<'t>, table: &'t TcpTable) -> (Routing, Option<Dis
         fault: None,
         mirrors: Vec::new(),
     };
-    (routing, distribution)
+    (routing, distribution.map(|distribution| Way { distribution, rule: None }))
 }
 
 fn branches(tables: &Tables, distribution: &Distribution<'_>) -> Vec<Branch> {
@@ -211,7 +264,10 @@ fn branches(tables: &Tables, distribution: &Distribution<'_>) -> Vec<Branch> {
 fn branch_state(tables: &Tables, ready: &ReadyBackend<'_>) -> BranchState {
     let candidates = ready.candidates();
     let name = |at: u32| {
-        let place = |endpoint: &Endpoint| format!("{} in {}", endpoint.workload, endpoint.locality);
+        let place = |endpoint: &Endpoint| match endpoint.locality == Locality::default() {
+            true => endpoint.workload.to_string(),
+            false => format!("{} in {}", endpoint.workload, endpoint.locality),
+        };
         ready.endpoints.endpoints.get(at as usize).map(place)
     };
     let tier = |tier: locality::Tier| TierFinding {
@@ -278,86 +334,6 @@ fn mirror(mirror: &Mirror) -> MirrorFinding {
         to: target(&mirror.target),
         origin: mirror.origin.clone(),
     }
-}
-
-/// What a server's proxy says, when the backend leads to it.
-fn of_server(call: &Call<'_>, server: &Tables, backend: &ReadyBackend<'_>) -> Option<ServerFinding> {
-    let inbound = server.inbound()?;
-    let mut endpoints =
-        backend.candidates().into_iter().filter_map(|at| backend.endpoints.endpoints.get(at as usize));
-    let endpoint = endpoints.find(|endpoint| endpoint.workload == inbound.workload.id)?;
-    let port = *endpoint.ports.get(&backend.port)?;
-    let is_mtls = match (&backend.policy.tls, &endpoint.tunnel) {
-        (ClientTls::Auto | ClientTls::Mesh, Tunnel::Mesh | Tunnel::Gateway { .. }) => true,
-        (ClientTls::Auto | ClientTls::Mesh, Tunnel::Plain | Tunnel::Dns { .. })
-        | (ClientTls::Disable | ClientTls::Simple { .. }, _) => false,
-    };
-    let rule = inbound.port(port);
-    let mut trace = Recorder::default();
-    let admission = admit_connection(&rule, is_mtls, &mut trace);
-    let unknown = IpAddr::from([0, 0, 0, 0]);
-    let caller_ip = call.tables.inbound().and_then(|own| own.workload.address).unwrap_or(unknown);
-    let connection = ConnectionFacts {
-        peer: identity(call.tables).filter(|_| is_mtls),
-        source_ip: caller_ip,
-        remote_ip: caller_ip,
-        destination_ip: endpoint.address,
-        destination_port: port,
-        sni: call.sni,
-    };
-    let verdict = authorize(&inbound.policies, &connection, call.request, &mut trace);
-    let transport = match connection.peer {
-        Some(peer) => format!("mTLS as {peer}"),
-        None if is_mtls => "mTLS".to_owned(),
-        None => "plaintext".to_owned(),
-    };
-    let mut finding = ServerFinding {
-        workload: inbound.workload.id.to_string(),
-        port,
-        mtls: rule.mtls.to_string(),
-        mtls_origin: rule.mtls_origin.clone(),
-        transport,
-        allowed: false,
-        because: String::new(),
-        policy: None,
-        rule: None,
-        origin: None,
-        looked_at: trace.steps,
-    };
-    tell(&mut finding, admission, &verdict);
-    Some(finding)
-}
-
-fn tell(finding: &mut ServerFinding, admission: Admission, verdict: &Verdict) {
-    match (admission, verdict) {
-        (Admission::PlaintextRefused, _) => {
-            finding.because = "only mTLS is accepted, and the call is in plaintext".to_owned();
-            finding.origin = Some(finding.mtls_origin.clone());
-        }
-        (Admission::Admit, Verdict::Allow { by: AllowReason::NoAllowPolicy }) => {
-            finding.allowed = true;
-            finding.because = "no ALLOW policy selects the workload, and no DENY policy matches".to_owned();
-        }
-        (Admission::Admit, Verdict::Allow { by: AllowReason::Rule(rule) }) => {
-            finding.allowed = true;
-            finding.because = format!("{} matches", rule.origin());
-            finding.policy = Some(rule.policy.policy.id.to_string());
-            finding.rule = Some(rule.rule);
-            finding.origin = Some(rule.origin().clone());
-        }
-        (Admission::Admit, Verdict::Deny { by }) => {
-            finding.because = by.to_string();
-            finding.policy = by.policy().map(ToOwned::to_owned);
-            finding.rule = by.rule();
-            finding.origin = by.origin().cloned();
-        }
-    }
-}
-
-/// Who the caller is towards its peers.
-fn identity(tables: &Tables) -> Option<&SpiffeId> {
-    let workload = tables.inbound().map(|inbound| &inbound.workload.identity);
-    workload.or_else(|| tables.gateway().map(|gateway| &gateway.gateway().identity))
 }
 
 #[cfg(test)]

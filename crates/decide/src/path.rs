@@ -66,6 +66,9 @@ pub enum PathError {
     /// `..` above the root.
     #[error("the path leaves the root")]
     AboveRoot,
+    /// `.;x` or `..;x`: a dot segment to servers that take parameters off, and a name to others.
+    #[error("the path has a dot segment with parameters")]
+    DotWithParameters,
 }
 
 /// Normalises the path of `target` (`/path?query`); the query follows unchanged. Borrows when nothing changes.
@@ -149,6 +152,7 @@ fn resolve(path: &[u8], policy: &PathPolicy) -> Result<Vec<u8>, PathError> {
                     segments.push(b"");
                 }
             }
+            [b'.', b';', ..] | [b'.', b'.', b';', ..] => return Err(PathError::DotWithParameters),
             b"" if policy.merge_slashes && !last => {}
             _ => segments.push(segment),
         }
@@ -192,6 +196,7 @@ mod tests {
             ("/a/...", "/a/..."),
             ("/.hidden", "/.hidden"),
             ("/a;b/../c", "/c"),
+            ("/a;..;/...;b", "/a;..;/...;b"),
         ] {
             assert_eq!(normal(target).as_deref(), Ok(expected), "{target}");
         }
@@ -218,6 +223,9 @@ mod tests {
             ("/..", PathError::AboveRoot),
             ("/a/../../b", PathError::AboveRoot),
             ("/%2e%2e/a", PathError::AboveRoot),
+            ("/public/..;/admin", PathError::DotWithParameters),
+            ("/public/%2e%2E;a=b/admin", PathError::DotWithParameters),
+            ("/a/.;/b", PathError::DotWithParameters),
         ] {
             assert_eq!(normal(target), Err(error), "{target}");
         }

@@ -49,6 +49,8 @@ pub struct DemoOptions {
     pub rate: f64,
     /// Threads that carry the proxies' traffic.
     pub workers: usize,
+    /// Each control plane and proxy is a process of its own.
+    pub processes: bool,
     /// Lifetime of certificates: short, so that they are renewed under load.
     pub certificate_ttl: Duration,
     /// Phases to go through; empty: all.
@@ -183,6 +185,7 @@ impl Default for DemoOptions {
             clusters: 3,
             rate: 300.0,
             workers: 1,
+            processes: false,
             certificate_ttl: Duration::from_secs(100),
             only: Vec::new(),
             broken: None,
@@ -224,6 +227,7 @@ pub async fn run(options: DemoOptions, say: Say) -> Result<DemoReport, DemoError
         certificate_ttl: options.certificate_ttl,
         drain: DRAIN,
         workers: options.workers,
+        processes: options.processes,
         record: options.record.clone(),
         ..MeshPlan::new(scenario.clusters.clone())
     };

@@ -43,6 +43,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use adoption::{Adopted, AdoptedService, Adoption};
 pub use child::MissingBinary;
 pub use control_plane::ControlProblem;
+pub use leno_proxy::bootstrap::{AccessLog, Tracing};
 pub use plan::{ClusterPlan, ClusterPlanError, MeshPlan};
 pub use record::{ClusterRecord, MeshRecord, record_path};
 pub use start::MeshError;

@@ -8,16 +8,17 @@
 //! | path | answer |
 //! | --- | --- |
 //! | `/health` and below, `/healthz`, `/_healthz`, `/livez`, `/ready`, `/readyz` | 200, `ok` |
-//! | `/echo` | the request's body as it comes, then the trailer `x-leno-echoed-bytes` |
+//! | `/echo` | the request's body as it comes, then the trailer `x-echoed-bytes` |
 //! | `/ws`, or any WebSocket upgrade | a WebSocket that echoes messages |
 //! | `/stream?count=10&bytes=100&interval=10ms` | so many chunks |
-//! | `/trailers` | a body and the trailers `x-leno-trailer` and `x-leno-pod` |
+//! | `/trailers` | a body and the trailers `x-trailer` and `x-pod` |
 //! | `/leno/counters` | the counters, as JSON |
 //! | anything else | JSON: who answered, what it saw, and what became of the calls it made |
 //!
 //! A request may steer its answer by header or query parameter of these names; they are not handed on:
 //! `x-leno-status: 503`, `x-leno-delay: 100ms` (at most a minute), `x-leno-body-bytes: 100000` (padding, at most 64 MiB),
 //! `x-leno-calls: none`, and `x-leno-echo: true` (the JSON shows method, URI, all headers, and up to 64 KiB of the body).
+//! Trailers have other names than `x-leno-`, which proxies keep for themselves and drop from trailers.
 //! `x-leno-hops` is how many further hops the request may take; without it 8, so that cycles end.
 //! Trace headers, `end-user`, `user-agent`, `authorization` and `cookie` go with the calls.
 //!

@@ -3,10 +3,16 @@
 //! Invariants: every step before the first request has a deadline; a connection that does not prove what its port demands is
 //! closed before a byte of it reaches the application.
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use leno_decide::{Admission, NoTrace, Outbound, admit_connection};
-use leno_identity::{HandshakeFailure, peer_identity};
+use leno_identity::{HandshakeFailure, PeerIdentity, peer_identity};
 use leno_model::{GatewayProtocol, Protocol};
 use leno_telemetry::{PeerMeta, ServiceMeta, metrics::names};
 use rustls::ServerConfig;
@@ -20,19 +26,27 @@ use crate::{
     detect,
     edge_tls::EdgeTls,
     forward::stream::Stream,
-    http::{Drain, ServerSettings, serve_auto, serve_h1, serve_h2},
+    http::{Drain, DrainTrigger, ServerSettings, serve_auto, serve_h1, serve_h2},
     preface::{self, ALPN_H2, ALPN_TCP, Preface},
     proxy_protocol,
-    serve_http::{self, EdgeConnection, InboundConnection, OutboundConnection},
+    serve_http::{self, Chosen, EdgeConnection, InboundConnection, OutboundConnection},
     serve_tcp,
+    standing::until_not,
+    turn,
 };
 
 /// Everything before the first request: PROXY header, handshake, preface.
 const ARRIVAL: Duration = Duration::from_secs(10);
 
+/// Longest that a peer may say it keeps an idle connection.
+const LONGEST_IDLE: Duration = Duration::from_secs(3600);
+
 /// A connection of our application, which dialled an address.
 pub(crate) async fn outbound(core: Rc<Core>, mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    if !is_ours(&core, &stream)? {
+        return Ok(());
+    }
     let capture = core.shared.bootstrap.capture;
     let dialled = match capture {
         Capture::ProxyProtocol => {
@@ -69,8 +83,7 @@ pub(crate) async fn outbound(core: Rc<Core>, mut stream: TcpStream) -> io::Resul
     };
     if http {
         core.saw_http(dialled);
-        let connection = Rc::new(OutboundConnection { dialled: Some(dialled) });
-        serve_outbound(&core, stream, connection).await;
+        serve_outbound(&core, stream, Some(dialled)).await?;
     } else {
         serve_tcp::outbound(&core, &mut stream, dialled).await;
     }
@@ -80,15 +93,34 @@ pub(crate) async fn outbound(core: Rc<Core>, mut stream: TcpStream) -> io::Resul
 /// A client that names hosts in its requests (`HTTP_PROXY`).
 pub(crate) async fn http_proxy(core: Rc<Core>, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    serve_outbound(&core, stream, Rc::new(OutboundConnection { dialled: None })).await;
-    Ok(())
+    if is_ours(&core, &stream)? { serve_outbound(&core, stream, None).await } else { Ok(()) }
 }
 
-async fn serve_outbound(core: &Rc<Core>, stream: TcpStream, connection: Rc<OutboundConnection>) {
+/// Whether it is our application that connects: what comes here leaves with the workload's identity.
+fn is_ours(core: &Core, stream: &TcpStream) -> io::Result<bool> {
+    let remote = stream.peer_addr()?;
+    // What the kernel redirects comes by loopback when it is of this pod, whichever of the pod's addresses it has.
+    let redirected = core.shared.bootstrap.capture == Capture::Captured
+        && stream.local_addr()?.ip().to_canonical().is_loopback();
+    let own = core.is_own(remote.ip()) || redirected;
+    if !own {
+        tracing::info!(%remote, "a stranger at the outbound port is closed");
+    }
+    Ok(own)
+}
+
+async fn serve_outbound(
+    core: &Rc<Core>,
+    stream: TcpStream,
+    dialled: Option<std::net::SocketAddr>,
+) -> io::Result<()> {
+    let (remote, local) = (stream.peer_addr()?, stream.local_addr()?);
+    let connection = Rc::new(OutboundConnection { remote, local, dialled });
     let handler_core = core.clone();
     let handler =
         Rc::new(async move |request| serve_http::outbound(&handler_core, &connection, request).await);
     serve_auto(stream, core.server.clone(), handler, core.drain.handle()).await;
+    Ok(())
 }
 
 /// A peer's proxy.
@@ -124,6 +156,7 @@ pub(crate) async fn mesh(core: Rc<Core>, stream: TcpStream, config: Arc<ServerCo
         tracing::info!(%remote, host, service_port, "a peer asks for a service that this workload does not serve");
         return Ok(());
     };
+    let expires = until_expired(&peer);
     let connection = Rc::new(InboundConnection {
         source: source_meta(&preface, &peer.spiffe_id),
         peer: Some(peer.spiffe_id),
@@ -132,17 +165,55 @@ pub(crate) async fn mesh(core: Rc<Core>, stream: TcpStream, config: Arc<ServerCo
         port,
         service: service_meta(inbound, port, host),
         sni,
+        owed: Rc::default(),
     });
     let mut settings = (*core.server).clone();
-    // The peer closes an idle connection; we wait longer, so that it never finds one closed (PAINS P2).
-    settings.keep_alive = preface.idle.duration() + Duration::from_secs(30);
+    // The peer closes an idle connection; we wait longer, so that it never finds one closed (PAINS P2), but not for ever.
+    settings.keep_alive = preface.idle.duration().min(LONGEST_IDLE) + Duration::from_secs(30);
     let mut stream = Stream::Server(Box::new(stream));
-    if alpn == ALPN_TCP {
-        serve_tcp::inbound(&core, &connection, &mut stream).await;
-    } else {
-        serve_inbound(&core, stream, connection, Rc::new(settings), alpn == ALPN_H2).await;
+    turn::restart();
+    let inside = match &*alpn {
+        // What is declared here is believed, not what the peer calls it: as bytes, its requests could say who sends them.
+        ALPN_TCP if inbound.port(port).protocol.is_http() => Inside::Unknown,
+        ALPN_TCP => {
+            serve_tcp::inbound(&core, &connection, &mut stream).await;
+            return Ok(());
+        }
+        ALPN_H2 => Inside::H2,
+        _ => Inside::H1,
+    };
+    // Its requests finish; its next ones come by a connection that its new certificate has opened, if it was given one.
+    let end = DrainTrigger::new();
+    let (drain, mut asked) = (end.handle(), core.drain.handle());
+    let ask = async {
+        tokio::select! {
+            () = asked.started() => {}
+            () = tokio::time::sleep(expires) => {
+                tracing::debug!(%remote, "a peer's certificate has ended; its connection is asked to");
+            }
+        }
+        end.start();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = serve_inbound(&core, stream, connection, Rc::new(settings), inside, drain) => {}
+        () = ask => {}
     }
     Ok(())
+}
+
+/// How long what a peer has proved is still true.
+fn until_expired(peer: &PeerIdentity) -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Duration::from_secs(peer.not_after.as_secs()).saturating_sub(now)
+}
+
+/// The version of HTTP in a peer's connection.
+#[derive(Clone, Copy)]
+enum Inside {
+    H1,
+    H2,
+    Unknown,
 }
 
 async fn greet(
@@ -159,19 +230,20 @@ async fn serve_inbound(
     stream: Stream,
     connection: Rc<InboundConnection>,
     settings: Rc<ServerSettings>,
-    h2: bool,
+    inside: Inside,
+    drain: Drain,
 ) {
     let (handler_core, handled) = (core.clone(), connection.clone());
     let handler = Rc::new(async move |request| serve_http::inbound(&handler_core, &handled, request).await);
     let serve = async {
-        if h2 {
-            serve_h2(stream, settings, handler, core.drain.handle()).await;
-        } else {
-            serve_h1(stream, settings, handler, core.drain.handle()).await;
+        match inside {
+            Inside::H1 => serve_h1(stream, settings, handler, drain).await,
+            Inside::H2 => serve_h2(stream, settings, handler, drain).await,
+            Inside::Unknown => serve_auto(stream, settings, handler, drain).await,
         }
     };
     tokio::select! {
-        () = serve => {}
+        _ = serve => {}
         () = until_not_admitted(core, &connection) => {
             tracing::info!(remote = %connection.remote, "a change of policy closes a connection");
         }
@@ -247,6 +319,7 @@ async fn outsider(core: Rc<Core>, mut stream: TcpStream, dialled: SocketAddr) ->
         port,
         service: service_meta(inbound, port, ""),
         sni: None,
+        owed: Rc::default(),
     });
     let http = match rule.protocol {
         Protocol::Detect => detect::is_http(&stream, detect::SILENCE).await?,
@@ -259,26 +332,19 @@ async fn outsider(core: Rc<Core>, mut stream: TcpStream, dialled: SocketAddr) ->
     let (handler_core, handled) = (core.clone(), connection.clone());
     let handler = Rc::new(async move |request| serve_http::inbound(&handler_core, &handled, request).await);
     tokio::select! {
-        _ = serve_auto(stream, core.server.clone(), handler, core.drain.handle()) => {}
+        _ = serve_auto(stream, core.strangers.clone(), handler, core.drain.handle()) => {}
         () = until_not_admitted(&core, &connection) => {}
     }
     Ok(())
 }
 
-/// Ends when the mTLS mode would refuse the connection. Its requests are judged one by one anyway.
+/// Ends when the mTLS mode would refuse the connection. Its requests are judged one by one, for as long as they are open.
 async fn until_not_admitted(core: &Core, connection: &InboundConnection) {
-    let mut changed = core.shared.changed.subscribe();
-    loop {
-        if changed.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-        let tables = core.shared.tables.load();
-        let Some(inbound) = tables.inbound() else { continue };
+    let admitted = |inbound: &leno_decide::Inbound| {
         let rule = inbound.port(connection.port);
-        if admit_connection(&rule, connection.peer.is_some(), &mut NoTrace) != Admission::Admit {
-            return;
-        }
-    }
+        admit_connection(&rule, connection.peer.is_some(), &mut NoTrace) == Admission::Admit
+    };
+    until_not(core, admitted).await;
 }
 
 /// A client at a gateway's port.
@@ -289,18 +355,19 @@ pub(crate) async fn edge(
     tls: Rc<EdgeTls>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let remote = stream.peer_addr()?;
+    let (remote, local) = (stream.peer_addr()?, stream.local_addr()?);
     let tables = core.shared.tables.load_full();
     let Some(gateway) = tables.gateway().cloned() else { return Ok(()) };
     let listeners = gateway.listeners(port);
     let Some(first) = listeners.first() else { return Ok(()) };
     if first.listener.protocol == GatewayProtocol::Http {
-        let connection = EdgeConnection { remote, port, scheme: "http", listener: None, sni: None };
+        let connection = EdgeConnection { remote, local, port, scheme: "http", listener: None, sni: None };
         serve_edge(&core, Stream::Plain(stream), connection, core.drain.handle()).await;
         return Ok(());
     }
     if first.listener.protocol == GatewayProtocol::Tcp {
-        serve_tcp::edge(&core, &tables, &first.tcp, None, &mut stream).await;
+        let connection = EdgeConnection { remote, local, port, scheme: "tcp", listener: None, sni: None };
+        serve_tcp::edge(&core, &tables, &first.tcp, &connection, &mut stream).await;
         return Ok(());
     }
     let sni = detect::server_name(&stream).await?;
@@ -309,9 +376,11 @@ pub(crate) async fn edge(
         return Ok(());
     };
     let listener = &table.listener;
+    let sni: Option<Arc<str>> = sni.map(Into::into);
     match &listener.protocol {
         GatewayProtocol::TlsPassthrough => {
-            serve_tcp::edge(&core, &tables, &table.tcp, sni.as_deref(), &mut stream).await;
+            let connection = EdgeConnection { remote, local, port, scheme: "tls", listener: None, sni };
+            serve_tcp::edge(&core, &tables, &table.tcp, &connection, &mut stream).await;
         }
         GatewayProtocol::MeshPassthrough => serve_tcp::through(&core, &tables, &mut stream).await,
         GatewayProtocol::Https(settings) | GatewayProtocol::Tls(settings) => {
@@ -333,17 +402,14 @@ pub(crate) async fn edge(
                 Err(_) => return Err(io::ErrorKind::TimedOut.into()),
             };
             let mut stream = Stream::Server(Box::new(stream));
+            turn::restart();
+            let chosen = Chosen { name: listener.name.clone(), client_ca: settings.client_ca.clone() };
+            let scheme = if http { "https" } else { "tls" };
+            let connection = EdgeConnection { remote, local, port, scheme, listener: Some(chosen), sni };
             if http {
-                let connection = EdgeConnection {
-                    remote,
-                    port,
-                    scheme: "https",
-                    listener: Some(listener.name.clone()),
-                    sni: sni.map(Into::into),
-                };
                 serve_edge(&core, stream, connection, core.drain.handle()).await;
             } else {
-                serve_tcp::edge(&core, &tables, &table.tcp, sni.as_deref(), &mut stream).await;
+                serve_tcp::edge(&core, &tables, &table.tcp, &connection, &mut stream).await;
             }
         }
         GatewayProtocol::Http | GatewayProtocol::Tcp => {}
@@ -354,7 +420,7 @@ pub(crate) async fn edge(
 async fn serve_edge(core: &Rc<Core>, stream: Stream, connection: EdgeConnection, drain: Drain) {
     let (handler_core, connection) = (core.clone(), Rc::new(connection));
     let handler = Rc::new(async move |request| serve_http::edge(&handler_core, &connection, request).await);
-    serve_auto(stream, core.server.clone(), handler, drain).await;
+    serve_auto(stream, core.strangers.clone(), handler, drain).await;
 }
 
 impl Core {

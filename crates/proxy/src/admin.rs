@@ -99,6 +99,8 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener, pages: Pages, stop: C
         let stream = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => match accepted {
+                // Configuration and the drain are for whoever is on this machine or in this pod.
+                Ok((_, remote)) if pages == Pages::Admin && !shared.bootstrap.is_own(remote.ip()) => continue,
                 Ok((stream, _)) => stream,
                 Err(_) => {
                     tokio::time::sleep(Duration::from_millis(10)).await;

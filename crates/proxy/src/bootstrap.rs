@@ -181,6 +181,12 @@ impl Bootstrap {
         }
     }
 
+    /// Whether an address is of this proxy's own machine or pod.
+    pub(crate) fn is_own(&self, remote: IpAddr) -> bool {
+        let remote = remote.to_canonical();
+        remote.is_loopback() || remote == self.address || remote == self.app_address
+    }
+
     /// A socket on the proxy's own address.
     pub fn own_socket(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.address, port)
@@ -266,5 +272,37 @@ mod tests {
         assert_eq!(pem, Roots::Pem("-----BEGIN".into()));
         let file: Roots = serde_json::from_str("{\"file\": \"/a/b\"}").unwrap();
         assert_eq!(file, Roots::File { file: "/a/b".into() });
+    }
+
+    fn only_its_own_machine_or_pod_may_speak_with_a_workloads_identity() {
+        let bootstrap = Bootstrap {
+            workload: WorkloadId::new("default", "a"),
+            uid: "a".into(),
+            role: Role::Sidecar,
+            cluster: "west".into(),
+            trust_domain: TrustDomain::default(),
+            control: Vec::new(),
+            control_identity: SpiffeId::workload(&TrustDomain::default(), "default", "control").unwrap(),
+            roots: Roots::Pem(String::new()),
+            certificate_ttl: default_certificate_ttl(),
+            state_dir: None,
+            capture: Capture::ProxyProtocol,
+            address: "10.1.0.7".parse().unwrap(),
+            app_ports: BTreeMap::new(),
+            app_address: "10.1.0.8".parse().unwrap(),
+            low_port_offset: 0,
+            cores: 1,
+            drain: default_drain(),
+            allow_unknown: true,
+            access_log: AccessLog::Off,
+            tracing: None,
+            probes: BTreeMap::new(),
+        };
+        for own in ["127.0.0.1", "127.16.0.9", "::1", "10.1.0.7", "10.1.0.8", "::ffff:10.1.0.7"] {
+            assert!(bootstrap.is_own(own.parse().unwrap()), "{own}");
+        }
+        for other in ["10.1.0.9", "192.0.2.1", "fe80::1", "0.0.0.0"] {
+            assert!(!bootstrap.is_own(other.parse().unwrap()), "{other}");
+        }
     }
 }

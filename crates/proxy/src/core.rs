@@ -2,9 +2,16 @@
 //!
 //! Invariant: never leaves its thread; nothing in it is locked or contended.
 
-use std::{cell::RefCell, collections::HashSet, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::HashSet,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use leno_model::Workload;
+use leno_model::{ServiceId, Workload};
 use leno_telemetry::{PeerMeta, Shard};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 
@@ -18,6 +25,15 @@ use crate::{
 
 /// Destinations that are remembered to speak HTTP.
 const MOST_HTTP_SEEN: usize = 4096;
+
+/// HTTP/2 streams that a client outside the mesh may open and take back at once (Envoy's default).
+const MOST_EARLY_RESETS: u64 = 500;
+
+/// So long before its certificate ends a connection gets nothing new.
+const BEFORE_EXPIRY: Duration = Duration::from_secs(2);
+
+/// A peer that is gone without a word (its node, its network) is noticed within twice this, and what waits for it fails.
+const PEER_PING: Duration = Duration::from_secs(15);
 
 /// See the module.
 pub(crate) struct Core {
@@ -33,8 +49,12 @@ pub(crate) struct Core {
     pub(crate) drain: DrainTrigger,
     /// Limits of connections from clients.
     pub(crate) server: Rc<ServerSettings>,
+    /// The same, from clients that nobody answers for.
+    pub(crate) strangers: Rc<ServerSettings>,
     /// Limits of connections to servers.
     pub(crate) client: Rc<ClientSettings>,
+    /// The same, to peers in the mesh: these are asked whether they are there. Others may take pings for abuse (gRPC does).
+    pub(crate) mesh_client: Rc<ClientSettings>,
     /// What is known of the application.
     pub(crate) app_health: Arc<ServiceHealth>,
     /// Key of the application's connections.
@@ -45,6 +65,8 @@ pub(crate) struct Core {
     me: RefCell<Option<(Arc<Workload>, Me)>>,
     /// Undeclared destinations that were seen to speak HTTP.
     http_seen: RefCell<HashSet<SocketAddr>>,
+    /// Services that were called since the last [`Core::report_used`].
+    used: RefCell<HashSet<ServiceId>>,
 }
 
 /// Who this proxy's workload is, in the forms that are needed often.
@@ -66,13 +88,19 @@ impl Core {
             targets: Targets::default(),
             drain: DrainTrigger::new(),
             server: Rc::new(ServerSettings::default()),
+            strangers: Rc::new(ServerSettings {
+                h2_max_early_resets: Some(MOST_EARLY_RESETS),
+                ..ServerSettings::default()
+            }),
             client: Rc::new(ClientSettings::default()),
+            mesh_client: Rc::new(ClientSettings { h2_ping: Some(PEER_PING), ..ClientSettings::default() }),
             app_health: Arc::default(),
             app_uid: "application".into(),
             app_name: "".into(),
             random: RefCell::new(SmallRng::from_os_rng()),
             me: RefCell::default(),
             http_seen: RefCell::default(),
+            used: RefCell::default(),
             shared,
         })
     }
@@ -93,6 +121,35 @@ impl Core {
         if seen.len() < MOST_HTTP_SEEN {
             seen.insert(destination);
         }
+    }
+
+    /// Notes that a service is called, so that its scope is kept.
+    pub(crate) fn uses(&self, service: &ServiceId) {
+        let mut used = self.used.borrow_mut();
+        if !used.contains(service) {
+            used.insert(service.clone());
+        }
+    }
+
+    /// Tells what was called since the last time. Called every second, so that no request takes the lock.
+    pub(crate) fn report_used(&self) {
+        let used = std::mem::take(&mut *self.used.borrow_mut());
+        if !used.is_empty() {
+            self.shared.demand.touch(used.iter());
+        }
+    }
+
+    /// How long a connection that this proxy's certificate opens is used: its server asks it to end with the certificate, and
+    /// nothing may be on its way to it then.
+    pub(crate) fn proved_for(&self) -> Option<Duration> {
+        let ends = self.shared.identity.certificate()?.not_after();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Some(Duration::from_secs(ends.as_secs()).saturating_sub(now + BEFORE_EXPIRY))
+    }
+
+    /// Whether whoever connects is on this proxy's own machine or pod: nobody else may speak with the workload's identity.
+    pub(crate) fn is_own(&self, remote: IpAddr) -> bool {
+        self.shared.bootstrap.is_own(remote)
     }
 
     /// Random bytes for ids.

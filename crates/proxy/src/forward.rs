@@ -6,6 +6,7 @@
 //! | [`attempts`] | one request: attempts, retries, deadline, mirror |
 //! | [`connect`] | a new connection: address, TLS, preface |
 //! | [`exchange`] | one request over one connection, pooled or new |
+//! | [`guarded`] | a body or tunnel that holds something while it lasts |
 //! | [`mirror`] | copies of a request whose answers are thrown away |
 //! | [`pool`] | connections kept for reuse |
 //! | [`replay`] | a request's body that can be sent again |
@@ -16,6 +17,7 @@ pub(crate) mod application;
 pub(crate) mod attempts;
 pub(crate) mod connect;
 pub(crate) mod exchange;
+pub(crate) mod guarded;
 pub(crate) mod mirror;
 pub(crate) mod pool;
 pub(crate) mod replay;

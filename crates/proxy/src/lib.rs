@@ -29,6 +29,7 @@ pub mod http;
 mod listen;
 mod policy;
 mod preface;
+mod probe;
 mod proxy;
 pub mod proxy_protocol;
 mod readiness;
@@ -37,6 +38,8 @@ mod respond;
 mod serve_http;
 mod serve_tcp;
 mod shared;
+mod standing;
+mod turn;
 mod worker;
 
 pub use bootstrap::Bootstrap;

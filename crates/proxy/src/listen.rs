@@ -21,6 +21,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, Interval},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     accept,
@@ -28,7 +29,9 @@ use crate::{
     core::Core,
     edge_tls::EdgeTls,
     preface::{ALPN_H1, ALPN_H2, ALPN_TCP},
+    probe,
     shared::Phase,
+    turn,
 };
 
 /// Connections that may wait to be accepted.
@@ -66,19 +69,19 @@ impl Intake {
 }
 
 /// Runs one core of a proxy until it is stopped.
-pub(crate) async fn run(core: Rc<Core>, intake: Intake) {
+pub(crate) async fn run(core: Rc<Core>, intake: Intake, probed: SocketAddr) {
     let desk = Desk::new(core);
+    let rounds = Rounds::new(&desk.core, probed);
     match intake {
-        Intake::Accepts(others) => accept_all(desk, others.into()).await,
-        Intake::Handed(connections) => take_all(desk, connections).await,
+        Intake::Accepts(others) => accept_all(desk, rounds, others.into()).await,
+        Intake::Handed(connections) => take_all(desk, rounds, connections).await,
     }
 }
 
-async fn accept_all(desk: Desk, others: Rc<[mpsc::Sender<Handed>]>) {
+async fn accept_all(desk: Desk, mut rounds: Rounds, others: Rc<[mpsc::Sender<Handed>]>) {
     let core = desk.core.clone();
     let mut sockets: BTreeMap<SocketAddr, JoinHandle<()>> = BTreeMap::new();
     let mut changed = core.shared.changed.subscribe();
-    let mut rounds = Rounds::new(&core);
     loop {
         let missing = open_missing(&desk, &others, &mut sockets);
         let again = if missing { Instant::now() + RETRY } else { Instant::now() + SWEEP };
@@ -93,8 +96,7 @@ async fn accept_all(desk: Desk, others: Rc<[mpsc::Sender<Handed>]>) {
     }
 }
 
-async fn take_all(desk: Desk, mut connections: mpsc::Receiver<Handed>) {
-    let mut rounds = Rounds::new(&desk.core);
+async fn take_all(desk: Desk, mut rounds: Rounds, mut connections: mpsc::Receiver<Handed>) {
     loop {
         tokio::select! {
             over = rounds.next() => if over { return },
@@ -111,11 +113,18 @@ struct Rounds {
     core: Rc<Core>,
     phase: tokio::sync::watch::Receiver<Phase>,
     sweep: Interval,
+    /// Samples the kernel's share until the core ends.
+    _probing: AbortOnDropHandle<()>,
 }
 
 impl Rounds {
-    fn new(core: &Rc<Core>) -> Self {
-        Self { core: core.clone(), phase: core.shared.phase.subscribe(), sweep: tokio::time::interval(SWEEP) }
+    fn new(core: &Rc<Core>, probed: SocketAddr) -> Self {
+        Self {
+            core: core.clone(),
+            phase: core.shared.phase.subscribe(),
+            sweep: tokio::time::interval(SWEEP),
+            _probing: AbortOnDropHandle::new(tokio::task::spawn_local(probe::run(core.clone(), probed))),
+        }
     }
 
     /// Does the next thing that is due; true when the core is to end.
@@ -130,6 +139,7 @@ impl Rounds {
                 now == Phase::Stopped || ended.is_err()
             }
             _ = self.sweep.tick() => {
+                core.report_used();
                 core.pool.sweep(crate::forward::target::IDLE.duration());
                 core.targets.sweep(&core.shared.tables.load());
                 false
@@ -316,7 +326,7 @@ impl Desk {
 
     fn serve(&self, stream: TcpStream, kind: Kind) {
         let Self { core, mesh, edge, turn: _ } = self.clone();
-        tokio::task::spawn_local(async move {
+        tokio::task::spawn_local(turn::in_turns(None, async move {
             let served = match kind {
                 Kind::Outbound => accept::outbound(core, stream).await,
                 Kind::HttpProxy => accept::http_proxy(core, stream).await,
@@ -328,6 +338,6 @@ impl Desk {
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended early");
             }
-        });
+        }));
     }
 }

@@ -7,7 +7,6 @@ use std::{
     time::SystemTime,
 };
 
-use http::Request;
 use leno_decide::{
     ConnectionFacts, Inbound, NoTrace, RequestFacts,
     authorize::{DenyReason, Verdict, authorize},
@@ -15,7 +14,7 @@ use leno_decide::{
 use leno_model::SpiffeId;
 use leno_telemetry::flight::DenialRecord;
 
-use crate::{core::Core, http::Body};
+use crate::core::Core;
 
 /// The proof that policy let something pass.
 pub(crate) struct Admitted(());
@@ -60,12 +59,11 @@ pub(crate) fn admit_request(
     core: &Core,
     inbound: &Inbound,
     arrival: &Arrival<'_>,
-    request: &Request<Body>,
     facts: &RequestFacts<'_>,
 ) -> Result<Admitted, (String, DenyReason)> {
     match authorize(&inbound.policies, &arrival.facts(), Some(facts), &mut NoTrace) {
         Verdict::Allow { .. } => Ok(Admitted(())),
-        Verdict::Deny { by } => Err(denied(core, arrival, request.method().as_str(), facts.path, by)),
+        Verdict::Deny { by } => Err(denied(core, arrival, facts.method, facts.path, by)),
     }
 }
 

@@ -141,4 +141,25 @@ mod tests {
             assert_eq!(parse_sni(bad), None, "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_preface_and_no_name_panic(
+            damage in proptest::collection::vec((0usize..400, proptest::num::u8::ANY), 0..6),
+            name in "(outbound_)?[._a-z0-9]{0,40}",
+        ) {
+            let mut bytes = preface().encode();
+            for (at, byte) in damage {
+                let length = bytes.len();
+                bytes[at % length] = byte;
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let _ = runtime.block_on(Preface::read(&mut bytes.as_slice()));
+            if let Some((port, host)) = parse_sni(&name) {
+                proptest::prop_assert!(port > 0 && !host.is_empty());
+                let again = sni(&host.into(), port);
+                proptest::prop_assert_eq!(parse_sni(&again), Some((port, host)));
+            }
+        }
+    }
 }

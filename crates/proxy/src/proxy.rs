@@ -38,6 +38,7 @@ use crate::{
     },
     core::Core,
     listen::{self, Intake},
+    probe,
     readiness::is_ready,
     shared::{Parts, Phase, Shared},
     worker::Worker,
@@ -106,7 +107,6 @@ impl Proxy {
     ///
     /// # Errors
     /// When the bootstrap cannot be followed.
-    #[expect(clippy::unused_async, reason = "it must be called on a runtime")]
     pub async fn start(options: ProxyOptions) -> Result<Self, StartError> {
         let ProxyOptions { bootstrap, join_token, workers } = options;
         let stop = CancellationToken::new();
@@ -141,6 +141,7 @@ impl Proxy {
         let shared = Shared::new(Parts { bootstrap, identity, tables, demand, telemetry, enrolment });
 
         admin::start(&shared, &tasks, &stop).map_err(StartError::Admin)?;
+        let far = probe::listen(&tasks, &stop).await.map_err(StartError::Admin)?;
         let enrolment = Enrolment {
             link: link.clone(),
             store: shared.identity.clone(),
@@ -179,7 +180,7 @@ impl Proxy {
         let workers: Vec<Worker> = workers.into_iter().take(shared.bootstrap.cores.max(1)).collect();
         for (worker, intake) in workers.iter().zip(Intake::for_cores(workers.len())) {
             let shared = shared.clone();
-            started |= worker.spawn(move || listen::run(Core::new(shared), intake));
+            started |= worker.spawn(move || listen::run(Core::new(shared), intake, far));
         }
         if !started {
             stop.cancel();

@@ -134,4 +134,21 @@ mod tests {
             assert!(read(&mut bad.as_slice()).await.is_err(), "{bad:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic_and_what_is_read_says_the_same_when_written(
+            signed in proptest::bool::weighted(0.9),
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
+            head in proptest::sample::select(vec![[0x21, 0x11, 0, 12], [0x21, 0x21, 0, 36], [0x20, 0, 0, 0], [0x21, 0x11, 2, 0x18]]),
+        ) {
+            let mut input = if signed { [SIGNATURE.as_slice(), &head].concat() } else { Vec::new() };
+            input.extend(bytes);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            if let Ok(Some(dialled)) = runtime.block_on(read(&mut input.as_slice())) {
+                let again = runtime.block_on(reread(dialled));
+                proptest::prop_assert_eq!(again, dialled);
+            }
+        }
+    }
 }

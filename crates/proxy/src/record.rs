@@ -8,6 +8,7 @@
 use std::{
     borrow::Cow,
     cell::Cell,
+    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -26,8 +27,11 @@ use tokio::time::Instant;
 
 use crate::{
     core::Core,
+    forward::guarded::holding,
     http::{Body, BodyError, BodyStream, hop},
     preface,
+    shared::Busy,
+    turn::{self, Meter, Turn},
 };
 
 /// A record that is not closed yet.
@@ -37,6 +41,10 @@ pub(crate) struct OpenRecord {
     started: Instant,
     step_began: Instant,
     received: Rc<Counted>,
+    /// In flight until the body, or the tunnel, has ended: that is what a drain waits for.
+    _busy: Busy,
+    /// On a hop: what the peer was told that this cost, in nanoseconds, and where the rest goes.
+    announced: Option<(u64, Rc<Cell<u64>>)>,
 }
 
 /// What passes through a body.
@@ -68,10 +76,12 @@ pub(crate) struct Ends {
 impl OpenRecord {
     /// Opens a record as a request's head arrives.
     pub(crate) fn open(core: &Rc<Core>, ends: Ends, request: &Request<Body>) -> Self {
-        let now = Instant::now();
+        let turn = turn::take();
         let Ends { reporter, source, destination, service, security } = ends;
-        let mut record = RequestRecord::new(reporter, source, destination, service, SystemTime::now());
+        let start = SystemTime::now().checked_sub(turn.woken.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut record = RequestRecord::new(reporter, source, destination, service, start);
         record.security = security;
+        record.overhead.add(Step::Queue, turn.queued());
         let grpc = is_grpc(request.headers());
         if grpc {
             record.protocol = RequestProtocol::Grpc;
@@ -84,9 +94,11 @@ impl OpenRecord {
         Self {
             core: core.clone(),
             record: Some(Box::new(record)),
-            started: now,
-            step_began: now,
+            started: turn.woken,
+            step_began: turn.began,
             received: Rc::new(received),
+            _busy: Busy::new(&core.shared),
+            announced: None,
         }
     }
 
@@ -109,16 +121,59 @@ impl OpenRecord {
         self.facts().details.as_deref_mut()
     }
 
+    /// The client's connection.
+    pub(crate) fn came_by(&mut self, remote: SocketAddr, local: SocketAddr, sni: Option<&Arc<str>>) {
+        if let Some(details) = self.details() {
+            details.connection.downstream_remote = Some(remote);
+            details.connection.downstream_local = Some(local);
+            details.connection.server_name = sni.cloned();
+        }
+    }
+
     /// What a step cost, from the end of the one before.
     pub(crate) fn step(&mut self, step: Step) {
         let now = Instant::now();
-        let nanos = u64::try_from(now.duration_since(self.step_began).as_nanos()).unwrap_or(u64::MAX);
+        let nanos = turn::nanos(self.step_began, now);
+        let tls = turn::take_tls().min(nanos);
         self.step_began = now;
-        self.facts().overhead.add(step, nanos);
+        let overhead = &mut self.facts().overhead;
+        overhead.add(Step::Tls, tls);
+        overhead.add(step, nanos - tls);
+    }
+
+    /// What passed since the last step was an exchange with another server; this proxy's part of it is what was measured.
+    pub(crate) fn exchanged(&mut self, meter: &Meter) {
+        let overhead = &mut self.facts().overhead;
+        overhead.add(Step::Queue, meter.queue.get());
+        overhead.add(Step::Write, meter.write.get());
+        overhead.add(Step::Parse, meter.read.get());
+        overhead.add(Step::Tls, meter.tls.get());
+        self.waited();
+    }
+
+    /// The same, for an exchange that ended by itself.
+    pub(crate) fn answered(&mut self, meter: &Meter) {
+        let since = self.step_began;
+        if let Some(details) = self.details() {
+            details.upstream_service_time = u64::try_from(since.elapsed().as_millis()).ok();
+        }
+        self.exchanged(meter);
+    }
+
+    /// What the peer is told that this hop added, in microseconds. What follows, writing the response, is known too late for
+    /// this message: it is `owed`, and goes with the connection's next one.
+    pub(crate) fn announce(&mut self, owed: &Rc<Cell<u64>>) -> u64 {
+        self.step(Step::Write);
+        let total = self.facts().overhead.total();
+        let mut sum = self.facts().overhead;
+        sum.add(Step::Write, owed.take());
+        self.announced = Some((total, Rc::clone(owed)));
+        sum.header_value()
     }
 
     /// What passed since the last step was waiting, and not this proxy's work.
     pub(crate) fn waited(&mut self) {
+        turn::take_tls();
         self.step_began = Instant::now();
     }
 
@@ -172,17 +227,22 @@ impl OpenRecord {
         });
         let sent = Counted::default();
         sent.grpc.set(self.received.grpc.get());
-        if body.is_upgraded() || http_body::Body::is_end_stream(&body) {
+        if body.is_upgraded() {
             self.close(&sent);
-            return Response::from_parts(parts, body);
+            let busy = Busy::new(&self.core.shared);
+            return Response::from_parts(parts, holding(body, busy));
         }
-        if let Some(bytes) = body.as_full() {
-            sent.take(&bytes);
-            self.close(&sent);
-            return Response::from_parts(parts, body);
+        let whole = body.as_full();
+        if let Some(bytes) = &whole {
+            sent.take(bytes);
         }
-        let recorded = RecordedBody { inner: body, sent, open: Some(self) };
+        let (ended, turn) = (whole.is_some(), turn::current());
+        let recorded = RecordedBody { inner: body, sent, whole: ended, ended, turn, open: Some(self) };
         Response::from_parts(parts, Body::boxed(recorded))
+    }
+
+    fn disconnected(&mut self) {
+        self.outcome(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION, "downstream_remote_disconnect");
     }
 
     fn close(&mut self, sent: &Counted) {
@@ -192,6 +252,9 @@ impl OpenRecord {
         record.request_messages = self.received.messages.get();
         record.bytes_sent = sent.bytes.get();
         record.response_messages = sent.messages.get();
+        if let Some((announced, owed)) = &self.announced {
+            owed.set(owed.get().saturating_add(record.overhead.total().saturating_sub(*announced)));
+        }
         self.core.shard.request(*record);
     }
 }
@@ -199,26 +262,33 @@ impl OpenRecord {
 impl Drop for OpenRecord {
     /// A handler that is dropped lost its client; there is no other place that could see it.
     fn drop(&mut self) {
-        if let Some(record) = &mut self.record {
-            record.flags = record.flags.with(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-            record.details_code = "downstream_remote_disconnect".into();
+        if self.record.is_some() {
+            self.disconnected();
             self.close(&Counted::default());
         }
     }
 }
 
+/// A response's body. Its connection drops it once it is written, which is when the record is closed.
 struct RecordedBody {
     inner: Body,
     sent: Counted,
+    /// All its bytes were there from the beginning, and are counted.
+    whole: bool,
+    ended: bool,
+    /// The turn in which the head is passed on. What is written in it counts as overhead; what streams later has no one latency.
+    turn: Turn,
     open: Option<OpenRecord>,
 }
 
 impl RecordedBody {
     fn end(&mut self, error: Option<&BodyError>) {
-        let Some(mut open) = self.open.take() else { return };
+        self.ended = true;
+        let Some(open) = self.open.as_mut() else { return };
         if let Some(error) = error {
             let (flag, code) = match error {
                 BodyError::Timeout => (ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout"),
+                BodyError::Refused(_) => (ResponseFlags::LOCAL_RESET, "rbac_access_denied"),
                 BodyError::Malformed(_) => {
                     (ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "upstream_protocol_error")
                 }
@@ -227,6 +297,18 @@ impl RecordedBody {
                 }
             };
             open.outcome(flag, code);
+        }
+    }
+}
+
+impl Drop for RecordedBody {
+    fn drop(&mut self) {
+        let Some(mut open) = self.open.take() else { return };
+        if self.turn.is(&turn::current()) {
+            open.step(Step::Write);
+        }
+        if !self.ended && !http_body::Body::is_end_stream(&self.inner) {
+            open.disconnected();
         }
         open.close(&self.sent);
     }
@@ -251,7 +333,9 @@ impl http_body::Body for RecordedBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    this.sent.take(data);
+                    if !this.whole {
+                        this.sent.take(data);
+                    }
                 } else if let (Some(trailers), Some(open)) = (frame.trailers_ref(), &mut this.open) {
                     let status = grpc_status(trailers);
                     let facts = open.facts();

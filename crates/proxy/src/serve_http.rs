@@ -3,16 +3,22 @@
 //! Each reads top-down as the steps of DESIGN's data path. Every other file of the crate is one of their lines.
 //! Invariant: one snapshot of the tables for each request; the path that is decided upon is the path that is sent on.
 
-use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version as HttpVersion,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version as HttpVersion,
     uri::PathAndQuery,
 };
 use leno_decide::{
     DenyReason, Forward, Headers, NoTrace, Outbound, RequestFacts, RouteOutcome, Tables, route,
 };
-use leno_model::{Protocol, ServiceId};
+use leno_model::{GatewayProtocol, GatewayTls, Listener, Protocol, ServiceId};
 use leno_telemetry::{ConnectionSecurity, PeerMeta, Reporter, ResponseFlags, ServiceMeta, Step};
 
 use crate::{
@@ -31,13 +37,17 @@ use crate::{
     preface,
     record::{Ends, OpenRecord},
     respond,
-    shared::Busy,
+    standing::{Asked, Standing},
 };
 
 /// An outbound connection of our application: what it dialled.
 pub(crate) struct OutboundConnection {
+    /// The other end.
+    pub(crate) remote: SocketAddr,
+    /// Our end.
+    pub(crate) local: SocketAddr,
     /// The address, as PROXY protocol or capture told; `None` for an HTTP proxy's client, which names hosts.
-    pub(crate) dialled: Option<std::net::SocketAddr>,
+    pub(crate) dialled: Option<SocketAddr>,
 }
 
 /// A connection to our application.
@@ -47,7 +57,7 @@ pub(crate) struct InboundConnection {
     /// What the peer's proxy says of its workload.
     pub(crate) source: Arc<PeerMeta>,
     /// The other end.
-    pub(crate) remote: std::net::SocketAddr,
+    pub(crate) remote: SocketAddr,
     /// The address that was dialled.
     pub(crate) local: IpAddr,
     /// The workload's port.
@@ -56,20 +66,40 @@ pub(crate) struct InboundConnection {
     pub(crate) service: Arc<ServiceMeta>,
     /// The name in the handshake.
     pub(crate) sni: Option<Arc<str>>,
+    /// Nanoseconds of overhead that the peer has not been told of yet.
+    pub(crate) owed: Rc<Cell<u64>>,
 }
 
 /// A connection to a gateway's listener.
 pub(crate) struct EdgeConnection {
     /// The other end.
-    pub(crate) remote: std::net::SocketAddr,
+    pub(crate) remote: SocketAddr,
+    /// Our end.
+    pub(crate) local: SocketAddr,
     /// The listener's port.
     pub(crate) port: u16,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
-    /// Name of the listener that the handshake chose.
-    pub(crate) listener: Option<Arc<str>>,
+    /// The listener that the handshake chose.
+    pub(crate) listener: Option<Chosen>,
     /// The name in the handshake.
     pub(crate) sni: Option<Arc<str>>,
+}
+
+/// The listener that a handshake was for, as it was then.
+pub(crate) struct Chosen {
+    /// Its name.
+    pub(crate) name: Arc<str>,
+    /// The authority that the client's certificate was verified against.
+    pub(crate) client_ca: Option<Arc<str>>,
+}
+
+impl Chosen {
+    /// Whether a listener is still the one that the handshake was for.
+    fn is(&self, listener: &Listener) -> bool {
+        let same = |settings: &GatewayTls| settings.client_ca == self.client_ca;
+        listener.name == self.name && matches!(&listener.protocol, GatewayProtocol::Https(tls) if same(tls))
+    }
 }
 
 /// A request of our application.
@@ -78,8 +108,8 @@ pub(crate) async fn outbound(
     connection: &OutboundConnection,
     mut request: Request<Body>,
 ) -> Response<Body> {
-    let _busy = Busy::new(&core.shared);
     let me = core.me();
+    hop::prepare_request(request.headers_mut(), true);
     preface::strip(request.headers_mut());
     identify_request(core, request.headers_mut());
     let ends = Ends {
@@ -91,6 +121,7 @@ pub(crate) async fn outbound(
     };
     let mut record = OpenRecord::open(core, ends, &request);
     record.trace(request.headers_mut());
+    record.came_by(connection.remote, connection.dialled.unwrap_or(connection.local), None);
     let response = match outbound_route(core, connection, request, &mut record).await {
         Ok(response) | Err(response) => response,
     };
@@ -109,6 +140,7 @@ async fn outbound_route(
     let authority = hop::authority(request.headers()).unwrap_or_default().to_owned();
     let mut tables = core.shared.tables.load_full();
     let (service, port) = known_service(&tables, connection, &authority, &request, record)?;
+    core.uses(&service);
     if tables.loaded(&service, port).is_none() {
         record.waited();
         tables = load(core, &service, &request, record).await?;
@@ -154,7 +186,7 @@ fn known_service(
             record.outcome(ResponseFlags::NO_ROUTE, "route_not_found");
             Err(respond::plain(
                 request,
-                StatusCode::BAD_GATEWAY,
+                StatusCode::SERVICE_UNAVAILABLE,
                 &format!("{} has no such port", entry.service.host),
             ))
         }
@@ -196,11 +228,11 @@ async fn load(
 /// A request of a client outside the mesh, at a gateway.
 pub(crate) async fn edge(
     core: &Rc<Core>,
-    connection: &EdgeConnection,
+    connection: &Rc<EdgeConnection>,
     mut request: Request<Body>,
 ) -> Response<Body> {
-    let _busy = Busy::new(&core.shared);
     let me = core.me();
+    hop::prepare_request(request.headers_mut(), true);
     believe_nothing(request.headers_mut(), connection.remote.ip(), connection.scheme);
     identify_request(core, request.headers_mut());
     let ends = Ends {
@@ -212,6 +244,7 @@ pub(crate) async fn edge(
     };
     let mut record = OpenRecord::open(core, ends, &request);
     record.trace(request.headers_mut());
+    record.came_by(connection.remote, connection.local, connection.sni.as_ref());
     let response = match edge_route(core, connection, request, &mut record).await {
         Ok(response) | Err(response) => response,
     };
@@ -222,11 +255,12 @@ pub(crate) async fn edge(
 
 async fn edge_route(
     core: &Rc<Core>,
-    connection: &EdgeConnection,
+    connection: &Rc<EdgeConnection>,
     mut request: Request<Body>,
     record: &mut OpenRecord,
 ) -> Result<Response<Body>, Response<Body>> {
     normalise_path(&mut request, record)?;
+    let standing = Standing::new(core, Asked::Edge(connection.clone()), &request);
     let tables = core.shared.tables.load_full();
     let not_found = |record: &mut OpenRecord, request: &Request<Body>| {
         record.outcome(ResponseFlags::NO_ROUTE, "route_not_found");
@@ -235,16 +269,30 @@ async fn edge_route(
     let Some(gateway) = tables.gateway().cloned() else { return Err(not_found(record, &request)) };
     let authority = hop::authority(request.headers()).unwrap_or_default().to_owned();
     let host = leno_decide::facts::host_of(&authority);
-    let accepted = connection.listener.as_ref().and_then(|name| {
-        gateway
-            .listeners(connection.port)
-            .iter()
-            .map(|table| &table.listener)
-            .find(|listener| listener.name == *name)
-    });
+    let misdirected = |record: &mut OpenRecord, request: &Request<Body>| {
+        record.outcome(ResponseFlags::NO_ROUTE, "misdirected_request");
+        let message = "this connection is for another host";
+        respond::plain(request, StatusCode::MISDIRECTED_REQUEST, message)
+    };
+    let accepted = match &connection.listener {
+        None => None,
+        Some(chosen) => {
+            let mut listeners = gateway.listeners(connection.port).iter().map(|table| &table.listener);
+            // A listener that is gone, or that asks for more than this client has shown, is nobody's leave to reach the others.
+            match listeners.find(|listener| chosen.is(listener)) {
+                Some(listener) => Some(listener),
+                None => return Err(misdirected(record, &request)),
+            }
+        }
+    };
     record.step(Step::Parse);
     edge_admit(core, &tables, connection, &request, record)?;
     match gateway.select_host(connection.port, accepted, host) {
+        leno_decide::HostSelection::Routes { listener, .. }
+            if accepted.is_none() && listener.listener.protocol != GatewayProtocol::Http =>
+        {
+            Err(misdirected(record, &request))
+        }
         leno_decide::HostSelection::Routes { listener, routes, .. } => {
             if listener.listener.https_redirect && connection.scheme == "http" {
                 let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
@@ -257,16 +305,17 @@ async fn edge_route(
                 source: connection.remote.ip(),
                 dialled: None,
             };
-            decide_and_carry(core, &tables, routes, facts, request, record).await
+            let carried = async {
+                match decide_and_carry(core, &tables, routes, facts, request, &mut *record).await {
+                    Ok(response) | Err(response) => response,
+                }
+            };
+            match standing.while_it_holds(carried).await {
+                Ok(response) => Ok(response),
+                Err((refused, id, by)) => Err(refuse(&refused, &id, &by, record)),
+            }
         }
-        leno_decide::HostSelection::Misdirected(_) => {
-            record.outcome(ResponseFlags::NO_ROUTE, "misdirected_request");
-            Err(respond::plain(
-                &request,
-                StatusCode::MISDIRECTED_REQUEST,
-                "this connection is for another host",
-            ))
-        }
+        leno_decide::HostSelection::Misdirected(_) => Err(misdirected(record, &request)),
         leno_decide::HostSelection::NotFound(_) => Err(not_found(record, &request)),
     }
 }
@@ -286,23 +335,31 @@ fn edge_admit(
     };
     let headers = HeaderFacts(request.headers());
     let facts = request_facts(request, &headers, connection.scheme);
-    let arrival = Arrival {
-        peer: None,
-        remote: connection.remote,
-        client_ip: connection.remote.ip(),
-        local: core.shared.bootstrap.address,
-        port: connection.port,
-        sni: connection.sni.as_deref(),
-    };
-    match policy::admit_request(core, inbound, &arrival, request, &facts) {
+    let arrival = connection.arrival(core);
+    match policy::admit_request(core, inbound, &arrival, &facts) {
         Ok(_) => Ok(()),
         Err((id, by)) => Err(refuse(request, &id, &by, record)),
     }
 }
 
+impl EdgeConnection {
+    /// The facts that policies look at.
+    pub(crate) fn arrival(&self, core: &Core) -> Arrival<'_> {
+        Arrival {
+            peer: None,
+            remote: self.remote,
+            client_ip: self.remote.ip(),
+            local: core.shared.bootstrap.address,
+            port: self.port,
+            sni: self.sni.as_deref(),
+        }
+    }
+}
+
 /// Answers a request that policy refused.
-fn refuse(request: &Request<Body>, id: &str, by: &DenyReason, record: &mut OpenRecord) -> Response<Body> {
-    let matched = by.policy().map_or_else(
+fn refuse<B>(request: &Request<B>, id: &str, by: &DenyReason, record: &mut OpenRecord) -> Response<Body> {
+    let policy = by.policy().filter(|_| !matches!(by, DenyReason::NothingAllows(_)));
+    let matched = policy.map_or_else(
         || "none".to_owned(),
         |policy| {
             let (namespace, name) = policy.split_once('/').unwrap_or(("", policy));
@@ -317,8 +374,9 @@ fn refuse(request: &Request<Body>, id: &str, by: &DenyReason, record: &mut OpenR
     respond::denied(request, id)
 }
 
-fn request_facts<'r>(
-    request: &'r Request<Body>,
+/// What policies and routes look at.
+pub(crate) fn request_facts<'r, B>(
+    request: &'r Request<B>,
     headers: &'r HeaderFacts<'r>,
     scheme: &'r str,
 ) -> RequestFacts<'r> {
@@ -338,7 +396,7 @@ struct RouteFacts {
     scheme: &'static str,
     port: u16,
     source: IpAddr,
-    dialled: Option<std::net::SocketAddr>,
+    dialled: Option<SocketAddr>,
 }
 
 async fn decide_and_carry(
@@ -447,11 +505,11 @@ fn rewrite(forward: &Forward<'_>, request: &mut Request<Body>) {
 /// A request to our application.
 pub(crate) async fn inbound(
     core: &Rc<Core>,
-    connection: &InboundConnection,
+    connection: &Rc<InboundConnection>,
     mut request: Request<Body>,
 ) -> Response<Body> {
-    let _busy = Busy::new(&core.shared);
     let me = core.me();
+    hop::prepare_request(request.headers_mut(), true);
     match &connection.peer {
         Some(peer) => say_who(request.headers_mut(), peer, &core.shared),
         None => {
@@ -473,16 +531,13 @@ pub(crate) async fn inbound(
     };
     let mut record = OpenRecord::open(core, ends, &request);
     record.trace(request.headers_mut());
-    if let Some(details) = record.details() {
-        details.connection.server_name = connection.sni.clone();
-        details.connection.downstream_remote = Some(connection.remote);
-    }
+    let local = SocketAddr::new(connection.local, connection.port);
+    record.came_by(connection.remote, local, connection.sni.as_ref());
     let mut response = match inbound_admit(core, connection, request, &mut record).await {
         Ok(response) | Err(response) => response,
     };
     if connection.peer.is_some() {
-        record.step(Step::Write);
-        let micros = record.facts().overhead.header_value();
+        let micros = record.announce(&connection.owed);
         response.headers_mut().insert(HeaderName::from_static(preface::OVERHEAD), HeaderValue::from(micros));
     } else {
         preface::strip(response.headers_mut());
@@ -492,12 +547,13 @@ pub(crate) async fn inbound(
 
 async fn inbound_admit(
     core: &Rc<Core>,
-    connection: &InboundConnection,
+    connection: &Rc<InboundConnection>,
     mut request: Request<Body>,
     record: &mut OpenRecord,
 ) -> Result<Response<Body>, Response<Body>> {
     normalise_path(&mut request, record)?;
     record.step(Step::Parse);
+    let standing = Standing::new(core, Asked::Inbound(connection.clone()), &request);
     let tables = core.shared.tables.load_full();
     let Some(inbound) = tables.inbound() else {
         let mut response = respond::plain(
@@ -512,7 +568,7 @@ async fn inbound_admit(
     let headers = HeaderFacts(request.headers());
     let facts = request_facts(&request, &headers, "http");
     let arrival = connection.arrival();
-    let admitted = match policy::admit_request(core, inbound, &arrival, &request, &facts) {
+    let admitted = match policy::admit_request(core, inbound, &arrival, &facts) {
         Ok(admitted) => admitted,
         Err((id, by)) => return Err(refuse(&request, &id, &by, record)),
     };
@@ -520,7 +576,11 @@ async fn inbound_admit(
     record.step(Step::Policy);
     let version = application_version(protocol, &request);
     let dialled = (connection.local, connection.port);
-    Ok(application::carry(core, admitted, dialled, version, request, record).await)
+    let carried = application::carry(core, admitted, dialled, version, request, record);
+    match standing.while_it_holds(carried).await {
+        Ok(response) => Ok(response),
+        Err((refused, id, by)) => Err(refuse(&refused, &id, &by, record)),
+    }
 }
 
 impl InboundConnection {
@@ -553,8 +613,16 @@ fn application_version(protocol: Protocol, request: &Request<Body>) -> Version {
     }
 }
 
-/// One normalisation, before any decision (docs/adr).
+/// One normalisation, before any decision (docs/adr). What has no path, CONNECT, is refused: a tunnel to wherever a client
+/// names would pass every policy that speaks of paths.
 fn normalise_path(request: &mut Request<Body>, record: &mut OpenRecord) -> Result<(), Response<Body>> {
+    if request.method() == Method::CONNECT {
+        record.outcome(ResponseFlags::NONE, "connect_refused");
+        let mut response = respond::plain(request, StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served");
+        // RFC 9110 10.2.1: empty, for no method is allowed on an authority.
+        response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static(""));
+        return Err(response);
+    }
     let Some(target) = request.uri().path_and_query() else { return Ok(()) };
     if target.as_str() == "*" {
         return Ok(());
@@ -593,7 +661,7 @@ fn identify_request(core: &Core, headers: &mut HeaderMap) {
 
 /// What a client outside the mesh says about where it comes from is not believed.
 fn believe_nothing(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str) {
-    const CLAIMS: [&str; 9] = [
+    const CLAIMS: [&str; 7] = [
         "x-forwarded-for",
         "x-forwarded-proto",
         "x-forwarded-host",
@@ -601,10 +669,14 @@ fn believe_nothing(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str
         "forwarded",
         "x-real-ip",
         "x-forwarded-client-cert",
-        "x-envoy-external-address",
-        "x-envoy-original-path",
     ];
     for name in CLAIMS {
+        headers.remove(name);
+    }
+    // Envoy's own: what one proxy says to another, and what one may ask of it (retries, timeouts).
+    let envoy: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-envoy-")).cloned().collect();
+    for name in envoy {
         headers.remove(name);
     }
     preface::strip(headers);
@@ -624,7 +696,7 @@ fn say_who(headers: &mut HeaderMap, peer: &leno_model::SpiffeId, shared: &crate:
 }
 
 /// A header map as decisions see it.
-struct HeaderFacts<'h>(&'h HeaderMap);
+pub(crate) struct HeaderFacts<'h>(pub(crate) &'h HeaderMap);
 
 impl Headers for HeaderFacts<'_> {
     fn value(&self, name: &str) -> Option<Cow<'_, [u8]>> {

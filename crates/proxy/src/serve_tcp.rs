@@ -12,7 +12,10 @@ use std::{
 use bytes::Bytes;
 use leno_decide::{BackendState, NoTrace, Outbound, Tables, TcpFacts, TcpOutcome, TcpTable, tcp::route_tcp};
 use leno_model::ServiceId;
-use leno_telemetry::{ConnectionRecord, ConnectionSecurity, PeerMeta, Reporter, ResponseFlags, ServiceMeta};
+use leno_telemetry::{
+    ConnectionRecord, ConnectionSecurity, PeerMeta, Reporter, ResponseFlags, ServiceMeta,
+    record::{ConnectionDetails, inbound_cluster},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -29,15 +32,17 @@ use crate::{
     forward::{
         attempts::hop_to,
         connect::{Security, connect},
-        pool::Version,
+        exchange::{HopError, take_slot},
+        pool::{Slot, Version},
         stream::Stream,
         target::Target,
     },
     http::tunnel::{TunnelEnd, TunnelLimits, TunnelReason, copy_bidirectional},
     policy::{self, Admitted},
     preface,
-    serve_http::InboundConnection,
+    serve_http::{EdgeConnection, InboundConnection},
     shared::Busy,
+    standing::until_not,
 };
 
 /// Endpoints that are tried for one connection.
@@ -62,6 +67,13 @@ impl Open {
         Self { core: core.clone(), record, started: Instant::now() }
     }
 
+    /// The connection's ends, when somebody logs them.
+    fn ends(&mut self, ends: ConnectionDetails) {
+        if self.core.shared.telemetry.wants_details() {
+            self.record.details = Some(Box::new(ends));
+        }
+    }
+
     fn opened(&self) {
         self.core.shard.connection_opened(&self.record);
     }
@@ -81,6 +93,7 @@ pub(crate) async fn outbound(core: &Rc<Core>, stream: &mut TcpStream, dialled: S
     let mut tables = core.shared.tables.load_full();
     let Outbound::Known(known) = tables.outbound_by_address(dialled.ip(), dialled.port()) else { return };
     let (service, port) = (known.entry.service.clone(), known.port.port);
+    core.uses(&service);
     if known.loaded.is_none() {
         match core.shared.demand.load(&service).await {
             Demanded::Loaded => tables = core.shared.tables.load_full(),
@@ -106,14 +119,31 @@ pub(crate) async fn edge<S>(
     core: &Rc<Core>,
     tables: &Arc<Tables>,
     table: &TcpTable,
-    sni: Option<&str>,
+    connection: &EdgeConnection,
     stream: &mut S,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let _busy = Busy::new(&core.shared);
-    let facts = TcpFacts { sni, destination: None };
-    carry(core, tables, table, &facts, stream, None, policy::admit_outbound()).await;
+    let arrival = connection.arrival(core);
+    let admitted = match tables.inbound().map(|inbound| policy::admit_bytes(core, inbound, &arrival)) {
+        Some(Ok(admitted)) => admitted,
+        Some(Err((id, _))) => {
+            tracing::info!(remote = %connection.remote, id, "a connection is refused by a policy");
+            return;
+        }
+        None => {
+            tracing::debug!("the gateway's policies have not arrived; the connection is closed");
+            return;
+        }
+    };
+    let facts = TcpFacts { sni: connection.sni.as_deref(), destination: None };
+    tokio::select! {
+        () = carry(core, tables, table, &facts, stream, None, admitted) => {}
+        () = until_not(core, |inbound| policy::still_admitted(inbound, &arrival)) => {
+            tracing::info!(remote = %connection.remote, "a change of policy closes a connection");
+        }
+    }
 }
 
 async fn carry<S>(
@@ -141,6 +171,7 @@ async fn carry<S>(
     let target = core.targets.get(core, tables, &ready);
     let me = core.me();
     let mut tried = Vec::new();
+    let mut flag = ResponseFlags::NO_HEALTHY_UPSTREAM;
     for _ in 0..TRIES {
         let rolls = (core.roll(), core.roll());
         let choice = Choice { key: None, rolls, now: core.shared.clock(), tried: &tried, dialled };
@@ -149,16 +180,23 @@ async fn carry<S>(
         let peer = target.cluster.peer(position);
         let meta = target.peer_meta(peer.endpoint());
         match dial(core, &target, position).await {
-            Ok(mut upstream) => {
+            Ok((address, mut upstream, _slot)) => {
                 let _in_flight = InFlight::on(&peer.health);
                 target.cluster.health.report(&peer.health, Outcome::Status(200), None, core.shared.clock());
-                let open = Open::new(core, Reporter::Source, me.meta.clone(), meta, target.meta.clone());
+                let mut open = Open::new(core, Reporter::Source, me.meta.clone(), meta, target.meta.clone());
+                open.ends(ConnectionDetails {
+                    upstream_host: Some(address),
+                    upstream_cluster: Some(target.name.clone()),
+                    downstream_local: dialled,
+                    server_name: facts.sni.map(Into::into),
+                    ..ConnectionDetails::default()
+                });
                 open.opened();
                 let end = copy(core, &target, stream, &mut upstream).await;
                 open.close(flags_of(&end), end.a_to_b, end.b_to_a);
                 return;
             }
-            Err(error) => {
+            Err(HopError::Connect(error)) => {
                 tracing::debug!(%error, upstream = %target.name, "connection attempt failed");
                 let policy = target.cluster.policy.outlier.as_ref();
                 target.cluster.health.report(
@@ -168,30 +206,32 @@ async fn carry<S>(
                     core.shared.clock(),
                 );
             }
+            Err(error) => {
+                tracing::debug!(?error, upstream = %target.name, "the connection is closed");
+                flag = ResponseFlags::UPSTREAM_OVERFLOW;
+                break;
+            }
         }
+        flag = ResponseFlags::UPSTREAM_CONNECTION_FAILURE;
     }
     let open = Open::new(core, Reporter::Source, me.meta, PeerMeta::unknown(), target.meta.clone());
     open.opened();
-    let flag = if tried.is_empty() {
-        ResponseFlags::NO_HEALTHY_UPSTREAM
-    } else {
-        ResponseFlags::UPSTREAM_CONNECTION_FAILURE
-    };
     open.close(flag, 0, 0);
 }
 
-async fn dial(
-    core: &Core,
-    target: &Target,
-    position: usize,
-) -> Result<Stream, crate::forward::connect::ConnectError> {
-    let hop = hop_to(core, target, position, Version::H1).await?;
+/// A connection to an endpoint with its address, and the place that it takes among those to the destination.
+async fn dial(core: &Core, target: &Target, position: usize) -> Result<(SocketAddr, Stream, Slot), HopError> {
+    let hop = hop_to(core, target, position, Version::H1).await.map_err(HopError::Connect)?;
+    let slot = take_slot(&hop).ok_or(HopError::Overflow)?;
     let endpoint = target.cluster.peer(position).endpoint();
     let security = match hop.security {
-        Security::Mesh { .. } => target.security(core, endpoint, preface::ALPN_TCP)?,
+        Security::Mesh { .. } => {
+            target.security(core, endpoint, preface::ALPN_TCP).map_err(HopError::Connect)?
+        }
         other => other,
     };
-    connect(hop.key.address, &security, hop.connect_timeout).await
+    let stream = connect(hop.key.address, &security, hop.connect_timeout).await.map_err(HopError::Connect)?;
+    Ok((hop.key.address, stream, slot))
 }
 
 async fn copy<S>(core: &Core, target: &Target, stream: &mut S, upstream: &mut Stream) -> TunnelEnd
@@ -218,6 +258,15 @@ where
     );
     open.record.security =
         if connection.peer.is_some() { ConnectionSecurity::MutualTls } else { ConnectionSecurity::None };
+    let address = core.shared.bootstrap.app_socket(connection.local, connection.port);
+    open.ends(ConnectionDetails {
+        upstream_host: Some(address),
+        upstream_cluster: Some(inbound_cluster(connection.port)),
+        downstream_local: Some(SocketAddr::new(connection.local, connection.port)),
+        downstream_remote: Some(connection.remote),
+        server_name: connection.sni.clone(),
+        ..ConnectionDetails::default()
+    });
     open.opened();
     let tables = core.shared.tables.load_full();
     let admitted = tables.inbound().map(|inbound| policy::admit_bytes(core, inbound, &connection.arrival()));
@@ -230,7 +279,6 @@ where
         }
         None => return open.close(ResponseFlags::NO_FILTER_CONFIG_FOUND, 0, 0),
     }
-    let address = core.shared.bootstrap.app_socket(connection.local, connection.port);
     let mut app = match connect(address, &Security::Plain, Duration::from_secs(5)).await {
         Ok(app) => app,
         Err(error) => {
@@ -251,21 +299,14 @@ where
     }
 }
 
-/// Ends when a change of policy or of the mTLS mode would refuse the connection.
-pub(crate) async fn until_refused(core: &Core, connection: &InboundConnection) {
-    let mut changed = core.shared.changed.subscribe();
-    loop {
-        if changed.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-        let tables = core.shared.tables.load();
-        let Some(inbound) = tables.inbound() else { continue };
+/// Ends when policy or the mTLS mode would refuse the connection.
+async fn until_refused(core: &Core, connection: &InboundConnection) {
+    let admitted = |inbound: &leno_decide::Inbound| {
         let rule = inbound.port(connection.port);
         let mode = leno_decide::admit_connection(&rule, connection.peer.is_some(), &mut NoTrace);
-        if mode != leno_decide::Admission::Admit || !policy::still_admitted(inbound, &connection.arrival()) {
-            return;
-        }
-    }
+        mode == leno_decide::Admission::Admit && policy::still_admitted(inbound, &connection.arrival())
+    };
+    until_not(core, admitted).await;
 }
 
 /// A connection to an address that the mesh does not know.

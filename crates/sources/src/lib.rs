@@ -1,4 +1,4 @@
-//! Watches a directory of manifests and emits what changed. A Kubernetes source will stand beside it, with the same output.
+//! Watches a directory of manifests, or a Kubernetes API server, and says what objects there are.
 //!
 //! Invariant: "deleted" and "cannot see" are told apart: what cannot be read or parsed keeps its last good form, and says so.
 //! Must not know: what any object means.
@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod folder;
+pub mod kubernetes;
 mod overlay;
 mod watch;
 

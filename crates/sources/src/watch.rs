@@ -1,12 +1,21 @@
 //! Tells when files may have changed: the system's events as hints, and a poll because events can be lost.
+//!
+//! Invariant: while somebody is writing a file, nobody is told to look, up to a limit: a file that was cut off and not yet
+//! written again would read as one whose objects were all deleted.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use notify::{RecursiveMode, Watcher as _};
+use notify::{
+    EventKind, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, ModifyKind},
+};
+use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +24,15 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// The longest that a stream of events may put a reading off.
 const LONGEST_SETTLE: Duration = Duration::from_millis(300);
+
+/// The longest that a file that is open for writing may put a reading off.
+const LONGEST_WRITE: Duration = Duration::from_secs(3);
+
+/// Most files that are being written at once; more than these are read as they are.
+const MAX_OPEN: usize = 1024;
+
+/// The files that are being written at present.
+type Open = Arc<Mutex<BTreeSet<PathBuf>>>;
 
 /// How often is looked without an event.
 const POLL: Duration = Duration::from_secs(10);
@@ -27,8 +45,10 @@ pub async fn watch<F: Future<Output = ()>>(
 ) {
     let (hint, mut hints) = mpsc::channel(1);
     let given: Vec<(PathBuf, bool)> = paths.iter().map(|path| (path.clone(), path.is_dir())).collect();
+    let open = Open::default();
+    let opened = open.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access() && concerns(&event.paths, &given)) {
+        if event.is_ok_and(|event| concerns(&event.paths, &given) && is_change(&event, &mut opened.lock())) {
             // One waiting hint says as much as many.
             let _ = hint.try_send(());
         }
@@ -62,7 +82,7 @@ pub async fn watch<F: Future<Output = ()>>(
                 if hinted.is_none() {
                     watcher = None;
                 }
-                settle(&mut hints).await;
+                settle(&mut hints, &open).await;
             }
         }
         look().await;
@@ -81,11 +101,86 @@ fn concerns(changed: &[PathBuf], given: &[(PathBuf, bool)]) -> bool {
         })
 }
 
-async fn settle(hints: &mut mpsc::Receiver<()>) {
-    let latest = Instant::now() + LONGEST_SETTLE;
-    while Instant::now() < latest {
-        if tokio::time::timeout(SETTLE, hints.recv()).await.is_err() {
+/// Whether something changed; notes which files are being written.
+fn is_change(event: &notify::Event, open: &mut BTreeSet<PathBuf>) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Remove(_) => {
+            open.retain(|path| !event.paths.contains(path));
+            true
+        }
+        EventKind::Access(_) => false,
+        EventKind::Modify(ModifyKind::Data(_)) => {
+            if open.len() < MAX_OPEN {
+                open.extend(event.paths.iter().cloned());
+            }
+            true
+        }
+        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => true,
+    }
+}
+
+/// Waits until nothing has happened for a moment and nobody is writing.
+async fn settle(hints: &mut mpsc::Receiver<()>, open: &Open) {
+    let begun = Instant::now();
+    loop {
+        let quiet = tokio::time::timeout(SETTLE, hints.recv()).await.is_err();
+        let writing = !open.lock().is_empty();
+        if writing && begun.elapsed() >= LONGEST_WRITE {
+            // Whoever keeps a file open that long does not write it once; it is read as it is.
+            open.lock().clear();
             return;
         }
+        if !writing && (quiet || begun.elapsed() >= LONGEST_SETTLE) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write as _};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_that_is_being_written_is_looked_at_when_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        fs::write(&file, "before").unwrap();
+        let (stop, (saw, mut seen)) = (CancellationToken::new(), mpsc::channel(100));
+        let watching = tokio::spawn({
+            let (paths, stop, file) = ([folder.path().to_owned()], stop.clone(), file.clone());
+            async move {
+                watch(&paths, stop, async || saw.send(fs::read_to_string(&file).unwrap()).await.unwrap())
+                    .await
+            }
+        });
+        assert_eq!(seen.recv().await.unwrap(), "before");
+        // As an editor saves on a busy machine: the old text is gone a while before the new one is there.
+        let mut writer = fs::File::create(&file).unwrap();
+        tokio::time::sleep(4 * LONGEST_SETTLE).await;
+        writer.write_all(b"after").unwrap();
+        drop(writer);
+        assert_eq!(seen.recv().await.unwrap(), "after");
+        stop.cancel();
+        watching.await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_that_stays_open_is_looked_at_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        let (stop, (saw, mut seen)) = (CancellationToken::new(), mpsc::channel(100));
+        let watching = tokio::spawn({
+            let (paths, stop) = ([folder.path().to_owned()], stop.clone());
+            async move { watch(&paths, stop, async || saw.send(()).await.unwrap()).await }
+        });
+        seen.recv().await.unwrap();
+        let mut writer = fs::File::create(&file).unwrap();
+        writer.write_all(b"never closed").unwrap();
+        tokio::time::timeout(2 * LONGEST_WRITE, seen.recv()).await.unwrap().unwrap();
+        stop.cancel();
+        watching.await.unwrap();
+        drop(writer);
     }
 }

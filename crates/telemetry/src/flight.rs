@@ -22,7 +22,7 @@ pub struct DenialRecord {
     pub id: Box<str>,
     /// When, in milliseconds since 1970.
     pub at_millis: u64,
-    /// The policy's id (`NAMESPACE/NAME`); `None` when no policy allowed it or a default refused it.
+    /// The policy's id (`NAMESPACE/NAME`); when no policy allowed it, the one that came nearest; `None` when there is none.
     pub policy: Option<Arc<str>>,
     /// The rule's number in the policy.
     pub rule: Option<u32>,

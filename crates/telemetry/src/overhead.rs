@@ -1,6 +1,7 @@
 //! What the mesh itself cost a request (PAINS F1): time by step, and the sum a hop reports to the other.
 //!
-//! Invariant: only time this proxy added counts; waiting for the upstream and setting up new connections do not.
+//! Invariant: only time this proxy added counts, from when its runtime learned that bytes are there; waiting for the
+//! upstream and setting up new connections do not.
 //! Must not know: clocks. Callers give nanoseconds.
 
 /// The request and response header that carries a hop's total, in microseconds. Stripped at every edge.
@@ -15,7 +16,7 @@ const MOST_BELIEVABLE_MICROS: u64 = 60_000_000;
 pub enum Step {
     /// Waiting for the runtime to run us.
     Queue,
-    /// Parsing the head.
+    /// Reading and parsing heads.
     Parse,
     /// Choosing the route.
     Route,
@@ -23,7 +24,7 @@ pub enum Step {
     Policy,
     /// Choosing an endpoint and a pooled connection.
     Balance,
-    /// Encryption and decryption.
+    /// Encryption and decryption, with the socket's reads and writes below them.
     Tls,
     /// Encoding and writing.
     Write,

@@ -4,7 +4,7 @@
 //!   peer        an accepted connection with the identity its TLS proved; the Authorizer hook
 //!   publisher   the newest catalog and the last changes, for every session
 //!   session     one server stream: a task around a ServerSession
-//!   sessions    how far every client is
+//!   sessions    how far every client is, and what was sent to all
 //!   server      the tonic service, and `serve`
 //!   channel     HTTP/2 over a connection that the caller dialled
 //!   client      `run`: a ClientState through its streams; the Subscriber and Landings ends
@@ -25,4 +25,4 @@ mod sessions;
 pub use channel::channel;
 pub use peer::{Authorizer, Peer, PeerStream, Unauthorized};
 pub use publisher::Publisher;
-pub use sessions::Sessions;
+pub use sessions::{Sent, Sessions};

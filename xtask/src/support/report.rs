@@ -5,14 +5,15 @@
 use std::fmt::Write as _;
 
 use super::judge::Verdict;
-use super::{Counts, Section};
+use super::{Counts, Section, Shows};
 
 const HEAD: &str = "# What each field does
 
 Written by `cargo run -p xtask -- support --write`, which sets every field of the Gateway API's and Istio's CRDs in a valid object
 and looks what comes of it; `make test` fails when this file is stale or a field is silently ignored.
 
-- **works**: it changes what proxies are told or what the object's status says. The case (in `cases/`) shows what it does.
+- **works**: it changes what proxies are told or what the object's status says. The case (in `cases/`) shows what it does: it does
+  not hold without the field. *Set in* names a case that sets the field and would hold without it.
 - **refused**: this release does not act on it and says so: the code of the diagnostic (`leno analyze` explains it), and the smallest
   part that is withheld because of it: the *field*, the *rule* (match, route, backend, listener, policy) that holds it, or the *object*.
 
@@ -43,8 +44,13 @@ pub(super) fn markdown(sections: &[Section], metadata: &Section) -> String {
         let _ = writeln!(text, "| {head} | | shown by, or withheld |\n| --- | --- | --- |");
         for row in &section.rows {
             let mark = if row.experimental { "°" } else { "" };
+            let case = match &row.case {
+                Some(Shows::Yes(case)) => case.clone(),
+                Some(Shows::SetsIt(case)) => format!("set in {case}"),
+                None => "no case yet".to_owned(),
+            };
             let (verdict, note) = match &row.verdict {
-                Verdict::Works => ("works", row.case.clone().unwrap_or_else(|| "no case yet".to_owned())),
+                Verdict::Works => ("works", case),
                 Verdict::Refused { code, effect } => ("refused", format!("{code}, {effect}")),
                 Verdict::Silent => ("**silent**", String::new()),
                 Verdict::Unjudged(_) => ("**not judged**", String::new()),

@@ -63,6 +63,26 @@ fn a_field_that_is_parsed_and_dropped_is_silent() {
 }
 
 #[test]
+fn a_field_that_works_and_is_in_no_case_is_found() {
+    let row = |path: &str, verdict, case: Option<&str>| Row {
+        path: path.to_owned(),
+        verdict,
+        case: case.map(|case| Shows::Yes(case.to_owned())),
+        experimental: false,
+    };
+    let refused = Verdict::Refused { code: "LN0103".to_owned(), effect: "field" };
+    let rows = vec![
+        row("spec.shown", Verdict::Works, Some("a.yaml: it works")),
+        row("spec.claimed", Verdict::Works, None),
+        row("spec.refused", refused, None),
+    ];
+    let section = Section { title: "K.g".to_owned(), rows };
+    let found: Vec<_> = without_case_of(std::iter::once(&section)).collect();
+    assert_eq!(found, ["K.g spec.claimed"]);
+    assert_eq!(Counts::of(std::slice::from_ref(&section)).without_case, 1);
+}
+
+#[test]
 fn a_refusal_is_known_by_its_code_and_effect_also_from_an_ancestor() {
     let refused = |code: &str, effect| Verdict::Refused { code: code.to_owned(), effect };
     let of = |path| verdict(compiler, NETWORKING, "VirtualService", path);

@@ -49,6 +49,8 @@ pub fn check(case: &Case, observed: &Observed) -> Vec<Mismatch> {
         passthrough,
         protocol,
         destination,
+        workload,
+        listener,
         diagnostics,
         no_diagnostics,
         conditions,
@@ -100,6 +102,8 @@ pub fn check(case: &Case, observed: &Observed) -> Vec<Mismatch> {
     }
     found.equal("protocol", protocol.as_ref(), observed.protocol.as_ref());
     found.destination(destination.as_ref(), observed.destinations.as_deref());
+    found.parts("workload", workload.as_ref(), observed.workload.as_ref());
+    found.parts("listener", listener.as_ref(), observed.listener.as_ref());
     found.diagnostics(case, diagnostics, no_diagnostics, observed.diagnostics.as_deref());
     if let Some(statuses) = &observed.statuses {
         found.conditions(conditions, statuses);
@@ -268,7 +272,9 @@ impl Differences {
         let seen = shares_by(expected.keys(), actual);
         let close = |name: &String, share: f64| {
             let wanted = expected.get(name).copied().unwrap_or(0.0);
-            (wanted - share).abs() <= tolerance + 0.001
+            // Chance has no part in all and in nothing.
+            let by_chance = if (0.001..=99.999).contains(&wanted) { tolerance } else { 0.0 };
+            (wanted - share).abs() <= by_chance + 0.001
         };
         let same = seen.iter().all(|(name, share)| close(name, *share))
             && expected.keys().all(|name| seen.contains_key(name) || close(name, 0.0));
@@ -285,6 +291,19 @@ impl Differences {
         }
         if actual.is_empty() {
             self.add("destination", expected.to_string(), "no destination");
+        }
+    }
+
+    fn parts(
+        &mut self,
+        what: &str,
+        expected: Option<&serde_json::Value>,
+        actual: Option<&serde_json::Value>,
+    ) {
+        match (expected, actual) {
+            (Some(expected), Some(actual)) => self.contained(what, expected, actual),
+            (Some(expected), None) => self.unseen(what, expected.to_string()),
+            (None, _) => {}
         }
     }
 

@@ -195,6 +195,10 @@ pub struct Expect {
     pub protocol: Option<String>,
     /// Parts of the destination's policy.
     pub destination: Option<serde_json::Value>,
+    /// Parts of what the caller's own proxy is told about it.
+    pub workload: Option<serde_json::Value>,
+    /// Parts of the gateway's listener that takes the request.
+    pub listener: Option<serde_json::Value>,
     /// Codes or parts of diagnostics that must be reported.
     pub diagnostics: Vec<String>,
     /// Codes or parts of diagnostics that must not be reported.
@@ -211,6 +215,7 @@ impl Expect {
             diagnostics: Vec::new(),
             no_diagnostics: Vec::new(),
             conditions: BTreeMap::new(),
+            workload: None,
             ..self.clone()
         };
         rest != Self::default()

@@ -119,6 +119,10 @@ pub struct Observed {
     pub protocol: Option<String>,
     /// The destination's policy, one for each backend.
     pub destinations: Option<Vec<serde_json::Value>>,
+    /// What the caller's own proxy is told about it.
+    pub workload: Option<serde_json::Value>,
+    /// The gateway's listener that took the request.
+    pub listener: Option<serde_json::Value>,
     /// What was reported about the objects.
     pub diagnostics: Option<Vec<Diagnostic>>,
     /// The status of the objects.

@@ -8,6 +8,7 @@ mod inbound;
 mod outbound;
 mod world;
 
+pub use describe::{listener as describe_listener, policy as describe_policy, workload as describe_workload};
 use leno_compile::MeshSettings;
 use leno_decide::{Recorder, Step};
 
@@ -49,6 +50,9 @@ pub fn run(case: &Case, settings: &MeshSettings) -> Ran {
             observed.reason = Some(problem);
         }
         finish(&mut observed, matches!(request.target, Target::Http { .. }));
+    }
+    if let Caller::Workload(from) = &case.from {
+        observed.workload = world.workload(from).ok().map(|found| describe::workload(found));
     }
     observed.diagnostics = Some(world.diagnostics(case));
     observed.statuses = Some(world.compiled.statuses);

@@ -1,7 +1,8 @@
 //! "Did you mean": the known name that is nearest to a misspelt one.
 
 /// The nearest of `names`, when it is near enough to be what was meant.
-pub(crate) fn closest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+#[must_use]
+pub fn closest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     if wrong.len() > 64 {
         return None;
     }

@@ -85,7 +85,47 @@ fn separators_with_comments_and_empty_documents_are_skipped() {
     assert_eq!(documents("").len(), 0);
 }
 
+#[test]
+fn values_are_written_as_people_write_them() {
+    let value = serde_json::json!({
+        "kind": "Pod", "on": "yes", "port": 80, "text": "80", "ratio": 0.5, "none": null, "empty": {"a": {}, "b": []},
+        "list": [{"name": "a", "args": ["x", "*"]}, ["nested", ["deep"]], {}],
+        "script": "one\n  two\n\nthree\n", "odd": "ends in a space \nx", "date": "2026-11-27", "json": "{\"a\": \"b\\\\\"}", "é": "\u{85}\u{2028}~",
+    });
+    let text = "kind: Pod\n\"on\": \"yes\"\nport: 80\ntext: \"80\"\nratio: 0.5\nnone: null\nempty:\n  a: {}\n  b: []\nlist:\n\
+                - name: a\n  args:\n  - x\n  - \"*\"\n- - nested\n  - - deep\n- {}\nscript: |\n  one\n    two\n\n  three\n\
+                odd: \"ends in a space \\nx\"\ndate: \"2026-11-27\"\njson: '{\"a\": \"b\\\\\"}'\n\"é\": \"\\u0085\\u2028~\"\n";
+    assert_eq!(write(&value), text);
+    assert_eq!(one(text).to_json(), value);
+}
+
+fn json() -> impl proptest::strategy::Strategy<Value = serde_json::Value> {
+    use proptest::prelude::*;
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(serde_json::Value::from),
+        any::<i64>().prop_map(serde_json::Value::from),
+        "[-a-c:#&*|>'\"%@~.0-9 \n\t\r\u{85}\u{2028}é]{0,12}".prop_map(serde_json::Value::from),
+        any::<String>().prop_map(serde_json::Value::from),
+    ];
+    leaf.prop_recursive(4, 30, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::from),
+            prop::collection::vec(("[-a-z:# .0-9]{1,8}", inner), 0..5)
+                .prop_map(|fields| fields.into_iter().collect::<serde_json::Map<_, _>>().into()),
+        ]
+    })
+}
+
 proptest::proptest! {
+    #[test]
+    fn what_is_written_reads_as_it_was(value in json()) {
+        let wrapped = serde_json::json!({ "value": value });
+        let documents = documents(&write(&wrapped));
+        proptest::prop_assert_eq!(documents.len(), 1);
+        proptest::prop_assert_eq!(documents[0].as_ref().unwrap().to_json(), wrapped);
+    }
+
     #[test]
     fn arbitrary_text_never_panics(text in "[-a-c:#&*<>{}\\[\\],'\"|?!%@`~.0-9 \n\t]{0,200}") {
         let _ = documents(&text);

@@ -40,7 +40,7 @@ fn a_leaf_says_one_identity_and_nothing_more() {
 fn the_control_plane_has_its_identity_and_a_dns_name() {
     let mesh = Mesh::new("cluster.local");
     let key = KeyPair::generate().unwrap();
-    let issued = mesh.authority.issue_control_plane(&csr_for(&key).unwrap(), HOUR, now()).unwrap();
+    let issued = mesh.authority.issue_control_plane(&csr_for(&key).unwrap(), &[], HOUR, now()).unwrap();
     let peer = verify_peer(&issued.chain, &mesh.trust(), now()).unwrap();
     assert_eq!(peer.spiffe_id.as_str(), "spiffe://cluster.local/ns/leno-system/sa/leno-control");
     let directory = tempfile::tempdir().unwrap();

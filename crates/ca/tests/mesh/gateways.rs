@@ -102,7 +102,7 @@ fn origination_believes_only_the_named_server_of_the_named_authority() {
 fn an_ordinary_client_reaches_the_control_plane_by_its_dns_name() {
     let mesh = Mesh::new("cluster.local");
     let key = KeyPair::generate().unwrap();
-    let issued = mesh.authority.issue_control_plane(&csr_for(&key).unwrap(), HOUR, now()).unwrap();
+    let issued = mesh.authority.issue_control_plane(&csr_for(&key).unwrap(), &[], HOUR, now()).unwrap();
     let certificate = WorkloadCertificate::new(issued.chain, key).unwrap();
     let store = IdentityStore::with_certificate(mesh.trust(), certificate);
     let server = server_config(&store, ClientAuth::Optional, &[b"h2"]);

@@ -1,7 +1,7 @@
 //! Which routes attach to which listeners of a Gateway (Gateway API).
 //!
-//! Invariant: a route attaches to a listener that its parent reference names (all, without a name), that allows its kind and
-//! namespace, and with which it shares a host.
+//! Invariant: a route attaches to a listener that serves, that its parent reference names (all, without a name), that allows
+//! its kind and namespace, and with which it shares a host.
 
 use leno_apis::{
     Object, Rule,
@@ -39,6 +39,10 @@ pub(crate) fn attach(
             "NoMatchingParent",
             "no listener has the section name and port of the reference".to_owned(),
         ));
+    }
+    if let Some((_, why)) = conflict_of(gateway, listener) {
+        let text = format!("listener {} is in conflict and takes no routes: {why}", listener.name);
+        return Err(("NotAllowedByListeners", text));
     }
     if !supported_kinds(listener).contains(&(GATEWAY_API, route.kind)) {
         let text = format!("listener {} does not take a {}", listener.name, route.kind);
@@ -120,6 +124,31 @@ pub(crate) fn intersection(a: &HostPattern, b: &HostPattern) -> Option<HostPatte
         (HostPattern::Suffix(_) | HostPattern::Any, _) => false,
     };
     within.then(|| narrow.clone())
+}
+
+/// Why a listener cannot serve beside the others of its Gateway: the reason of the condition, and a sentence.
+pub(crate) fn conflict_of(gateway: &Object<Gateway>, listener: &Listener) -> Option<Refusal> {
+    let others = listeners(gateway).filter(|other| !std::ptr::eq(*other, listener));
+    others.filter(|other| *other.port == *listener.port).find_map(|other| conflict(other, listener))
+}
+
+/// Whether two listeners of one port exclude each other.
+fn conflict(other: &Listener, listener: &Listener) -> Option<Refusal> {
+    // HTTPS and TLS are told apart by SNI; other protocols cannot share a port.
+    let family = |protocol: ListenerProtocol| match protocol {
+        ListenerProtocol::Http => 0,
+        ListenerProtocol::Https | ListenerProtocol::Tls => 1,
+        ListenerProtocol::Tcp => 2,
+    };
+    if family(other.protocol) != family(listener.protocol) {
+        let text = format!("listener {} is for port {} with another protocol", other.name, *listener.port);
+        return Some(("ProtocolConflict", text));
+    }
+    let host = |listener: &Listener| listener.hostname.as_ref().map(|host| host.to_ascii_lowercase());
+    (host(other) == host(listener)).then(|| {
+        let text = format!("listener {} is for the same port {} and hostname", other.name, *listener.port);
+        ("HostnameConflict", text)
+    })
 }
 
 /// Every listener that can be read.

@@ -1,7 +1,7 @@
 //! Gateways of the Gateway API.
 //!
-//! Invariants: one gateway a Gateway object; listeners in the order they are written, of which the first of several that
-//! exclude each other serves. Must not know: Istio's Gateways.
+//! Invariants: one gateway a Gateway object; listeners in the order they are written; of those that exclude each other none
+//! serves ("The implementation MUST NOT pick one conflicting Listener as the winner"). Must not know: Istio's Gateways.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -64,10 +64,10 @@ pub(crate) fn compile(view: &View<'_>, id: &WorkloadId, out: &mut Output) {
     let builder = Builder { view, object, consumer: object.namespace().into() };
     let mut listeners = builder.listeners(out);
     sort_listeners(&mut listeners);
-    let refused = object.spec.listeners.iter().find_map(Rule::refusal);
+    let refused = object.spec.listeners.iter().find_map(Rule::refusal).map(|because| because.message.clone());
     let status = out.status(key_of(object));
-    match refused {
-        Some(because) => status.say(ACCEPTED, Condition::no("ListenersNotValid", because.message.clone())),
+    match refused.or_else(|| builder.conflicts()) {
+        Some(why) => status.say(ACCEPTED, Condition::no("ListenersNotValid", why)),
         None => status.say(ACCEPTED, Condition::yes("Accepted")),
     }
     status.say(PROGRAMMED, Condition::yes("Programmed"));
@@ -96,16 +96,27 @@ impl Builder<'_, '_> {
         Context { view: self.view, consumer: Some(&self.consumer), port }
     }
 
+    /// Which listeners exclude each other, in a sentence.
+    fn conflicts(&self) -> Option<String> {
+        let all: Vec<_> = attachment::listeners(self.object).collect();
+        let (conflicted, others): (Vec<&Given>, Vec<&Given>) =
+            all.into_iter().partition(|given| attachment::conflict_of(self.object, given).is_some());
+        let names = |listeners: &[&Given]| {
+            let names: Vec<_> = listeners.iter().map(|given| given.name.as_str()).collect();
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        };
+        (!conflicted.is_empty())
+            .then(|| format!("listeners in conflict: {}; accepted: {}", names(&conflicted), names(&others)))
+    }
+
     fn listeners(&self, out: &mut Output) -> Vec<Listener> {
-        let mut serving: Vec<&Given> = Vec::new();
         let mut listeners = Vec::new();
         for given in attachment::listeners(self.object) {
             let mut status = ListenerStatus {
                 supported_kinds: attachment::supported_kinds(given),
                 ..ListenerStatus::default()
             };
-            let conflict = serving.iter().find_map(|other| conflict(other, given));
-            if let Some((reason, text)) = conflict {
+            if let Some((reason, text)) = attachment::conflict_of(self.object, given) {
                 say(
                     &mut status.conditions,
                     CONFLICTED,
@@ -115,7 +126,6 @@ impl Builder<'_, '_> {
                 say(&mut status.conditions, PROGRAMMED, Condition::no("Invalid", text.clone()));
                 out.report_on(self.object, Diagnostic::error(codes::CONFLICT, given.at.clone(), text));
             } else {
-                serving.push(given);
                 listeners.push(self.listener(given, &mut status, out));
                 say(
                     &mut status.conditions,
@@ -339,26 +349,4 @@ impl Builder<'_, '_> {
         };
         Some(TcpEntry { matcher, backends, origin: origin(route, &rule.at) })
     }
-}
-
-/// Whether two listeners exclude each other: the reason of the condition, and a sentence.
-fn conflict(earlier: &Given, later: &Given) -> Option<(&'static str, String)> {
-    if *earlier.port != *later.port {
-        return None;
-    }
-    // HTTPS and TLS are told apart by SNI; other protocols cannot share a port.
-    let family = |protocol: ListenerProtocol| match protocol {
-        ListenerProtocol::Http => 0,
-        ListenerProtocol::Https | ListenerProtocol::Tls => 1,
-        ListenerProtocol::Tcp => 2,
-    };
-    if family(earlier.protocol) != family(later.protocol) {
-        let text = format!("listener {} serves port {} by another protocol", earlier.name, *later.port);
-        return Some(("ProtocolConflict", text));
-    }
-    let host = |listener: &Given| listener.hostname.as_ref().map(|host| host.to_ascii_lowercase());
-    (host(earlier) == host(later)).then(|| {
-        let text = format!("listener {} serves the same port {} and hostname", earlier.name, *later.port);
-        ("HostnameConflict", text)
-    })
 }

@@ -23,7 +23,6 @@ spec:
   gatewayClassName: leno
   listeners:
   - {name: http, port: 80, protocol: HTTP, hostname: '*.example.com', allowedRoutes: {namespaces: {from: All}}}
-  - {name: again, port: 80, protocol: HTTP, hostname: '*.example.com'}
   - {name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -67,9 +66,32 @@ fn routes_attach_where_listener_namespace_and_host_allow() {
     assert_eq!((lost.status, lost.reason), (false, "NotAllowedByListeners"));
     let listeners = compiled.statuses[&ObjectKey::new(Kind::Gateway, "web", "edge")].listeners.clone();
     assert_eq!(listeners["http"].attached_routes, 2);
-    assert!(listeners["again"].conditions[CONFLICTED].status);
+    assert!(!listeners["http"].conditions[CONFLICTED].status);
     assert_eq!(listeners["https"].conditions[RESOLVED_REFS].reason, "InvalidCertificateRef");
     assert_eq!(compiled.gateways()[0].ports, [80, 443]);
+}
+
+#[test]
+fn of_listeners_that_exclude_each_other_none_serves_and_the_others_do() {
+    let edge = EDGE.replace(
+        "  - {name: https,",
+        "  - {name: again, port: 80, protocol: HTTP, hostname: '*.Example.com'}\n  - {name: https,",
+    );
+    let compiled = compiled(&(application("shop", "cart") + &edge));
+    let names: Vec<_> =
+        gateway(&compiled, "web", "edge").listeners.iter().map(|it| it.name.to_string()).collect();
+    assert_eq!(names, ["https"]);
+    let status = compiled.statuses[&ObjectKey::new(Kind::Gateway, "web", "edge")].clone();
+    for name in ["http", "again"] {
+        assert!(status.listeners[name].conditions[CONFLICTED].status, "{name}");
+        assert_eq!(status.listeners[name].attached_routes, 0);
+    }
+    assert!(!status.listeners["https"].conditions[CONFLICTED].status);
+    let accepted = &status.conditions[ACCEPTED];
+    assert_eq!((accepted.status, accepted.reason), (false, "ListenersNotValid"));
+    assert!(accepted.message.contains("http, again; accepted: https"), "{}", accepted.message);
+    let route = compiled.statuses[&ObjectKey::new(Kind::HttpRoute, "shop", "cart")].clone();
+    assert!(!route.parents.values().next().unwrap().conditions[ACCEPTED].status);
 }
 
 #[test]

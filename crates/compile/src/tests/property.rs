@@ -1,197 +1,133 @@
 //! Incremental compilation equals full compilation, whatever the changes and their order.
+//!
+//! The worlds and their changes: `property/worlds.rs`.
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Change, Compiler, ObjectKey};
+use crate::{Change, Compiler, Delta, ObjectKey, RemoteCluster};
 
-/// Objects that refer to each other, several of them with one key but other content.
-fn pool() -> Vec<Arc<AnyObject>> {
-    let mut yaml = String::new();
-    for namespace in ["a", "b"] {
-        for name in ["x", "y"] {
-            yaml.push_str(&application(namespace, name));
-        }
-        yaml.push_str(&rules(namespace));
-    }
-    yaml.push_str(&mesh_wide());
-    let mut pool = objects(&yaml);
-    // Other contents under the same keys.
-    let pods: Vec<_> = pool.iter().filter(|object| object.kind() == Kind::Pod).cloned().collect();
-    for pod in pods {
-        let AnyObject::Pod(pod) = pod.as_ref() else { continue };
-        let mut unready = pod.clone();
-        unready.spec.status.ready = false;
-        unready.metadata.labels.insert("version".to_owned(), "v2".to_owned());
-        pool.push(Arc::new(AnyObject::Pod(unready)));
-        let mut elsewhere = pod.clone();
-        elsewhere.metadata.labels.insert("app".to_owned(), "x".to_owned());
-        elsewhere.spec.spec.service_account = "other".to_owned();
-        pool.push(Arc::new(AnyObject::Pod(elsewhere)));
-    }
-    pool.extend(objects(&application("a", "x").replace("port: 80", "port: 81").replace("http,", "tcp,")));
-    pool.extend(objects(
-        &rules("a").replace("weight: 30", "weight: 0").replace("exportTo: ['*']", "exportTo: ['.']"),
-    ));
-    pool.extend(objects(&rules("b").replace("host: x.a", "host: y.a").replace("STRICT", "DISABLE")));
-    pool
-}
+mod worlds;
 
-fn rules(namespace: &str) -> String {
-    format!(
-        "---
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {{name: x, namespace: {namespace}}}
-spec:
-  host: x.a.svc.cluster.local
-  exportTo: ['*']
-  trafficPolicy: {{loadBalancer: {{simple: RANDOM}}}}
-  subsets: [{{name: v1, labels: {{version: v1}}}}, {{name: v-{namespace}, labels: {{version: v2}}}}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {{name: x, namespace: {namespace}}}
-spec:
-  hosts: [x.a.svc.cluster.local]
-  exportTo: ['*']
-  gateways: [mesh, a/edge]
-  http:
-  - match: [{{uri: {{prefix: /{namespace}}}}}]
-    route:
-    - {{destination: {{host: x.a.svc.cluster.local, subset: v1}}, weight: 70}}
-    - {{destination: {{host: y, subset: v-{namespace}}}, weight: 30}}
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {{name: edge, namespace: {namespace}}}
-spec:
-  selector: {{istio: ingressgateway}}
-  servers:
-  - {{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: ['*'], tls: {{mode: SIMPLE, credentialName: cert}}}}
----
-apiVersion: v1
-kind: Secret
-metadata: {{name: cert, namespace: {namespace}}}
-stringData: {{tls.crt: '-----BEGIN CERTIFICATE-----', tls.key: '-----BEGIN PRIVATE KEY-----'}}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: y, namespace: {namespace}}}
-spec:
-  parentRefs: [{{group: '', kind: Service, name: y, namespace: a}}, {{name: gw, namespace: b}}]
-  rules:
-  - matches: [{{path: {{value: /api}}}}]
-    backendRefs: [{{name: x, namespace: b, port: 80}}, {{name: y, port: 80, weight: 3}}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: gw, namespace: {namespace}}}
-spec:
-  gatewayClassName: leno
-  listeners: [{{name: http, port: 80, protocol: HTTP, allowedRoutes: {{namespaces: {{from: All}}}}}}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: ReferenceGrant
-metadata: {{name: g, namespace: {namespace}}}
-spec:
-  from: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: a}}]
-  to: [{{group: '', kind: Service}}]
----
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {{name: p, namespace: {namespace}}}
-spec: {{mtls: {{mode: STRICT}}}}
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {{name: p, namespace: {namespace}}}
-spec: {{selector: {{matchLabels: {{app: x}}}}, rules: [{{from: [{{source: {{namespaces: [b]}}}}]}}]}}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: BackendTLSPolicy
-metadata: {{name: t, namespace: {namespace}}}
-spec: {{targetRefs: [{{group: '', kind: Service, name: y}}], validation: {{hostname: y, wellKnownCACertificates: System}}}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: y-1, namespace: {namespace}, labels: {{kubernetes.io/service-name: y}}}}
-addressType: IPv4
-ports: [{{name: http, port: 8081}}]
-endpoints: [{{addresses: [10.0.0.9], targetRef: {{kind: Pod, name: y-0, namespace: {namespace}}}}}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{name: e, namespace: {namespace}}}
-spec: {{hosts: [api.example.com], ports: [{{number: 443, name: tls, protocol: TLS}}], resolution: DNS}}
-"
-    )
-}
+use worlds::{mesh_wide, pool, remotes, rules};
 
-fn mesh_wide() -> String {
-    "---
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: istio-system}
-spec: {mtls: {mode: STRICT}}
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: deny-all, namespace: leno-system}
-spec: {}
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: all, namespace: istio-system}
-spec: {host: '*.svc.cluster.local', trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: wild, namespace: b}
-spec: {hosts: ['*.a.svc.cluster.local'], http: [{route: [{destination: {host: y}}], timeout: 3s}]}
-"
-    .to_owned()
-}
-
+/// One step of a batch: an object of the pool comes or goes, or other clusters say something else.
 #[derive(Clone, Debug)]
-struct Step {
-    object: usize,
-    present: bool,
+enum Step {
+    Put(usize),
+    Delete(usize),
+    /// Goes and comes back within one batch.
+    Recreate(usize),
+    Remotes(usize),
 }
 
-fn step(pool: usize) -> impl Strategy<Value = Step> {
-    (0..pool, prop::bool::weighted(0.7)).prop_map(|(object, present)| Step { object, present })
+fn step(pool: usize, remotes: usize) -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (0..pool).prop_map(Step::Put),
+        6 => (0..pool).prop_map(Step::Delete),
+        2 => (0..pool).prop_map(Step::Recreate),
+        2 => (0..remotes).prop_map(Step::Remotes),
+    ]
 }
 
-fn change(pool: &[Arc<AnyObject>], step: &Step) -> Change {
-    let object = pool[step.object].clone();
-    Change { key: ObjectKey::of(&object), object: step.present.then_some(object) }
+fn changes(pool: &[Arc<AnyObject>], batch: &[Step]) -> Vec<Change> {
+    let delete = |index: usize| Change::delete(ObjectKey::of(&pool[index]));
+    let put = |index: usize| Change::put(pool[index].clone());
+    let of = |step: &Step| match *step {
+        Step::Put(index) => vec![put(index)],
+        Step::Delete(index) => vec![delete(index)],
+        Step::Recreate(index) => vec![delete(index), put(index)],
+        Step::Remotes(_) => Vec::new(),
+    };
+    batch.iter().flat_map(of).collect()
+}
+
+/// What a consumer of deltas has after a delta.
+fn patched(mut before: Compiled, delta: Delta, after: &Compiled) -> Compiled {
+    before.resources.retain(|key, _| !delta.removed.contains(key));
+    before.resources.extend(delta.changed);
+    for (key, status) in delta.statuses {
+        match status {
+            Some(status) => before.statuses.insert(key, status),
+            None => before.statuses.remove(&key),
+        };
+    }
+    if delta.diagnostics {
+        before.diagnostics.clone_from(&after.diagnostics);
+    }
+    if delta.exports {
+        before.exports.clone_from(&after.exports);
+    }
+    if delta.gateways {
+        before.gateways.clone_from(&after.gateways);
+    }
+    before
+}
+
+/// Few, unless `PROPTEST_CASES` asks for another number than proptest's own default.
+fn cases() -> u32 {
+    match ProptestConfig::default().cases {
+        256 => 64,
+        asked => asked,
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
     #[test]
     fn incremental_equals_full(
         start in prop::collection::btree_set(0..pool().len(), 0..pool().len()),
-        batches in prop::collection::vec(prop::collection::vec(step(pool().len()), 1..4), 1..10),
+        batches in prop::collection::vec(prop::collection::vec(step(pool().len(), remotes().len()), 1..4), 1..10),
     ) {
         let pool = pool();
+        let remotes = remotes();
         let settings = MeshSettings::default();
         let mut world = World::of(start.into_iter().map(|index| pool[index].clone()));
+        let mut said: Vec<RemoteCluster> = Vec::new();
         let mut compiler = Compiler::new(world.clone(), settings.clone(), Vec::new());
         for batch in &batches {
             let before = compiler.compiled().clone();
-            let changes: Vec<Change> = batch.iter().map(|step| change(&pool, step)).collect();
+            let changes = changes(&pool, batch);
             changes.iter().for_each(|change| { world.apply(change); });
             let delta = compiler.update(&changes);
-            let full = compile(&world, &settings, &[]);
+            let seen = patched(before, delta, compiler.compiled());
+            prop_assert_eq!(&seen, compiler.compiled(), "what a delta tells is what changed");
+            for step in batch {
+                if let Step::Remotes(which) = step {
+                    said.clone_from(&remotes[*which]);
+                    let before = compiler.compiled().clone();
+                    let delta = compiler.update_remotes(said.clone());
+                    let seen = patched(before, delta, compiler.compiled());
+                    prop_assert_eq!(&seen, compiler.compiled(), "what a delta tells is what changed");
+                }
+            }
+            let full = compile(&world, &settings, &said);
             prop_assert_eq!(compiler.compiled(), &full);
-            let mut resources = before.resources;
-            resources.retain(|key, _| !delta.removed.contains(key));
-            resources.extend(delta.changed);
-            prop_assert_eq!(resources, full.resources);
         }
     }
+}
+
+/// A generator that makes no world in which something happens tests nothing.
+#[test]
+fn the_pool_has_every_kind_that_is_used_and_most_of_what_it_can_mean() {
+    let pool = pool();
+    let kinds: std::collections::BTreeSet<Kind> = pool.iter().map(|object| object.kind()).collect();
+    let used = leno_apis::kind::KINDS.iter().filter(|info| info.support == leno_apis::kind::Support::Used);
+    // What has pods is turned into pods before it is compiled.
+    let by_pods = [Kind::ReplicaSet, Kind::StatefulSet, Kind::DaemonSet, Kind::ServiceAccount];
+    for info in used.filter(|info| !by_pods.contains(&info.kind)) {
+        assert!(kinds.contains(&info.kind), "{}", info.name);
+    }
+    let refused = pool.iter().filter(|object| matches!(&***object, AnyObject::Refused(_)));
+    assert!(refused.count() >= 6);
+    let said = remotes();
+    // The last of several with one key counts, so that these are the good ones.
+    let world = World::of(pool.into_iter().rev());
+    let compiled = compile(&world, &MeshSettings::default(), &said[said.len() - 1]);
+    let codes: std::collections::BTreeSet<_> = codes(&compiled).into_iter().collect();
+    assert!(codes.len() >= 4, "{codes:?}");
+    assert!(compiled.resources.len() >= 40, "{}", compiled.resources.len());
+    assert!(compiled.gateways().len() >= 2 && !compiled.exports.is_empty());
 }
 
 #[test]

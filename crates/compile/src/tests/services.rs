@@ -38,6 +38,27 @@ fn a_service_that_is_not_exported_to_a_namespace_has_no_closure_there() {
 }
 
 #[test]
+fn a_pod_that_an_entry_selects_knows_that_it_serves_the_entry() {
+    let yaml = application("shop", "cart")
+        + "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: inside, namespace: shop}
+spec:
+  hosts: [inside.example.com]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 90, name: http, protocol: HTTP, targetPort: 8080}]
+  workloadSelector: {labels: {app: cart}}
+";
+    let compiled = compiled(&yaml);
+    let workload = workload(&compiled, "shop", "cart-0");
+    let port = workload.ports.iter().find(|port| port.port == 8080).unwrap();
+    let services: Vec<_> = port.services.iter().map(|it| (it.service.host.as_str(), it.port)).collect();
+    assert_eq!(services, [("cart.shop.svc.cluster.local", 80), ("inside.example.com", 90)]);
+}
+
+#[test]
 fn an_endpoint_slice_says_more_than_the_pods_and_a_terminating_endpoint_drains() {
     let yaml = application("shop", "cart")
         + "---

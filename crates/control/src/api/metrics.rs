@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed};
 
 use leno_model::Resource;
+use leno_xds::transport::Sent;
 
 use super::{Api, status};
 use crate::{clock::now, published::Published, rollout};
@@ -24,6 +25,7 @@ pub(super) fn text(api: &Api, published: Option<&Published>) -> String {
         &[("version", version)],
         api.sessions.all().len() as u64,
     );
+    sent(api, &mut page);
     page.counter("citadel_server_csr_count", "Certificates asked for", api.counts.asked.load(Relaxed));
     page.counter(
         "citadel_server_success_cert_issuance_count",
@@ -41,6 +43,14 @@ pub(super) fn text(api: &Api, published: Option<&Published>) -> String {
         of_generation(api, published, &mut page);
     }
     page.0
+}
+
+fn sent(api: &Api, page: &mut Page) {
+    let Sent { streams, messages, resources, bytes } = api.sessions.sent();
+    page.counter("leno_control_streams_total", "Discovery streams that were opened", streams);
+    page.counter("leno_control_sent_messages_total", "Discovery messages sent", messages);
+    page.counter("leno_control_sent_resources_total", "Resources sent", resources);
+    page.counter("leno_control_sent_bytes_total", "Bytes of discovery messages sent", bytes);
 }
 
 fn peers(api: &Api, page: &mut Page) {

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use leno_compile::ExportedService;
-use leno_model::{ClusterName, Endpoint, IndexPort, NetworkName, Port, ServiceId, TrustDomain};
+use leno_model::{ClusterName, Endpoint, IndexPort, NetworkName, Port, ServiceId, TrustDomain, Tunnel};
 use leno_xds::{EncodedResource, ResourceKey};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,9 @@ pub(crate) enum Disbelief {
     /// It is about another cluster.
     #[error("{cluster} speaks about {about}, which is another cluster")]
     OtherCluster { cluster: ClusterName, about: ClusterName },
+    /// It offers an endpoint that is not reached by mTLS with a known identity.
+    #[error("{service} has an endpoint that is not reached by mTLS with an identity of its own")]
+    Unproved { service: ServiceId },
     /// It names an identity that no workload of the mesh can have.
     #[error("{service} has an endpoint whose identity is not of the trust domain {domain}")]
     OtherTrustDomain { service: ServiceId, domain: TrustDomain },
@@ -128,8 +131,13 @@ pub(crate) fn believe(
             }
             for endpoint in &offer.endpoints {
                 only(cluster, &endpoint.cluster)?;
-                if endpoint.identity.as_ref().is_some_and(|id| id.trust_domain() != domain.as_str()) {
-                    let service = offer.service.clone();
+                let service = offer.service.clone();
+                // Only such are offered. Another one would take this cluster's requests in plaintext, or anywhere.
+                let Some(identity) = endpoint.identity.as_ref().filter(|_| endpoint.tunnel == Tunnel::Mesh)
+                else {
+                    return Err(Disbelief::Unproved { service });
+                };
+                if identity.trust_domain() != domain.as_str() {
                     return Err(Disbelief::OtherTrustDomain { service, domain: domain.clone() });
                 }
             }
@@ -147,6 +155,10 @@ fn only(cluster: &ClusterName, about: &ClusterName) -> Result<(), Disbelief> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use leno_model::{EndpointState, Locality, SpiffeId, Weight, WorkloadId};
+
     use super::*;
 
     fn config(exported: Option<Vec<String>>) -> ControlConfig {
@@ -169,6 +181,39 @@ mod tests {
         }
         let about = &told[&ResourceKey::new(KIND, ABOUT)];
         assert!(matches!(believe(&"east".into(), &domain, about), Err(Disbelief::OtherCluster { .. })));
+    }
+
+    #[test]
+    fn an_endpoint_that_would_be_called_without_mtls_is_not_believed() {
+        let domain = TrustDomain::default();
+        let endpoint = Endpoint {
+            workload: WorkloadId::new("shop", "cart-0"),
+            uid: "".into(),
+            address: [127, 0, 0, 1].into(),
+            ports: BTreeMap::new(),
+            tunnel: Tunnel::Mesh,
+            identity: Some(SpiffeId::workload(&domain, "shop", "cart").unwrap()),
+            state: EndpointState::Ready,
+            locality: Locality::default(),
+            cluster: "west".into(),
+            network: "".into(),
+            labels: BTreeMap::new(),
+            owner: "cart".into(),
+            weight: Weight(1),
+        };
+        let believed = |endpoint: Endpoint| {
+            let told = tell(&config(None), &[ExportedService { endpoints: vec![endpoint], ..cart() }]);
+            let name = cart().service.to_string();
+            believe(&"west".into(), &domain, &told[&ResourceKey::new(KIND, name)])
+        };
+        assert!(believed(endpoint.clone()).is_ok());
+        let elsewhere = Tunnel::Dns { host: "collector.example.com".into() };
+        for tunnel in [Tunnel::Plain, elsewhere] {
+            let plain = Endpoint { tunnel, ..endpoint.clone() };
+            assert!(matches!(believed(plain), Err(Disbelief::Unproved { .. })));
+        }
+        let nobody = Endpoint { identity: None, ..endpoint };
+        assert!(matches!(believed(nobody), Err(Disbelief::Unproved { .. })));
     }
 
     #[test]

@@ -196,6 +196,28 @@ pub struct ServerFinding {
     pub looked_at: Vec<Step>,
 }
 
+impl Explanation {
+    /// Whether the caller gets what it asks for: somebody takes the call, a rule answers without an error, and no server
+    /// that it may reach refuses it.
+    pub fn is_served(&self) -> bool {
+        let taken = self.route.as_ref().is_some_and(|route| match &route.action {
+            ActionFinding::Forward(branches) => branches.iter().any(Branch::is_there),
+            // 0 is a connection that is closed.
+            ActionFinding::Answer { status, .. } => (100..400).contains(status),
+        });
+        taken && self.servers.iter().all(|server| server.allowed)
+    }
+}
+
+impl Branch {
+    fn is_there(&self) -> bool {
+        match &self.state {
+            BranchState::Ready { ready, .. } => self.percent > 0.0 && *ready > 0,
+            BranchState::Unresolved { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} calls {}", self.caller, self.target)?;

@@ -5,8 +5,9 @@ use std::{net::IpAddr, sync::Arc};
 use leno_model::{
     Action, AuthorizationPolicy, Backend, Destination, EndpointSet, EndpointState, Exposure, HeaderEdits,
     HttpEntry, HttpMatch, HttpRoutes, InboundPort, IndexEntry, IndexPort, Locality, MtlsMode, Operation,
-    Origin, PathMatch, PolicyAction, PolicyRule, PortRoutes, Protocol, Resource, Rewrite, RouteTable,
-    ServiceId, StringMatch, TrafficPolicy, TrustDomain, Weight, Workload, WorkloadId,
+    Origin, PathMatch, PathRewrite, PolicyAction, PolicyRule, PortRoutes, Protocol, Resource, Rewrite,
+    RouteTable, ServiceId, SpiffeId, StringMatch, TrafficPolicy, TrustDomain, Tunnel, Weight, Workload,
+    WorkloadId,
 };
 use proptest::prelude::*;
 
@@ -41,6 +42,61 @@ fn a_split_shows_every_branch_and_a_denial_cites_its_policy() {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     assert!(serde_json::to_string(&explanation).is_ok());
+}
+
+/// All, with another rule in the routes and another operation in the policy.
+fn changed(rule: impl Fn(&mut HttpRule), operation: Operation) -> Vec<Change> {
+    let mut table = routes();
+    let http = table.ports.get_mut(&80).and_then(|port| port.http.as_mut()).unwrap();
+    http.rules.iter_mut().for_each(rule);
+    let policy = AuthorizationPolicy {
+        id: "shop/only-put".into(),
+        origin: origin("AuthorizationPolicy", "only-put", ""),
+        action: PolicyAction::Allow,
+        rules: vec![PolicyRule { to: vec![operation], ..PolicyRule::default() }],
+        withheld: None,
+    };
+    let mut changes = all();
+    changes.push(Change::Upsert(Resource::Routes(Arc::new(table))));
+    changes.push(Change::Upsert(Resource::Policy(Arc::new(policy))));
+    changes
+}
+
+#[test]
+fn a_server_judges_what_it_is_sent_and_not_what_the_caller_asked_for() {
+    let rule = |rule: &mut HttpRule| {
+        rule.rewrite.path = Some(PathRewrite::Full("/inside".into()));
+        rule.request_headers.set.push(("host".into(), "inside.example.com".into()));
+    };
+    let inside = Operation {
+        paths: vec![PathMatch::Exact("/inside".into())],
+        hosts: vec![StringMatch::Exact("inside.example.com".into())],
+        ..Operation::default()
+    };
+    let changes = changed(rule, inside);
+    let client = client(&changes);
+    let server = Tables::new(WhoAmI::new(WorkloadId::new("shop", "cart-1"))).apply(changes);
+    let facts = request("/outside");
+    let explanation = explain(&call(&client, &facts), &[&server]);
+    assert_eq!(explanation.route.as_ref().unwrap().path.as_deref(), Some("/inside"));
+    assert!(explanation.servers[0].allowed, "{explanation}");
+    assert!(explanation.is_served());
+}
+
+#[test]
+fn a_call_that_nobody_takes_is_not_served() {
+    let client = client(&all());
+    let facts = request("/");
+    // Nobody is asked, so only the route counts: one branch leads to an endpoint.
+    assert!(explain(&call(&client, &facts), &[]).is_served());
+    let nobody =
+        Change::Upsert(Resource::Endpoints(Arc::new(EndpointSet { endpoints: vec![], ..endpoints() })));
+    assert!(!explain(&call(&client.apply([nobody]), &facts), &[]).is_served());
+    let mut without = routes();
+    let http = without.ports.get_mut(&80).and_then(|port| port.http.as_mut()).unwrap();
+    http.entries[0].matcher.path = Some(PathMatch::Prefix("/only".into()));
+    let without = client.apply([Change::Upsert(Resource::Routes(Arc::new(without)))]);
+    assert!(!explain(&call(&without, &facts), &[]).is_served(), "no route matches");
 }
 
 #[test]

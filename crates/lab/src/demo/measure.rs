@@ -142,31 +142,56 @@ pub(super) async fn stand_ins(mesh: &Mesh) -> StandIns {
     sum
 }
 
-/// Asks workloads in plaintext, where only mutual TLS is allowed: how many were asked, and how many answered.
-pub(super) async fn plaintext(mesh: &Mesh, at_most: usize) -> (usize, u64) {
+/// What workloads did that were asked in plaintext.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plaintext {
+    /// How many were asked.
+    pub(super) asked: usize,
+    /// How many took the connection: of one that does not, nothing is learned.
+    pub(super) reached: usize,
+    /// How many answered.
+    pub(super) accepted: u64,
+}
+
+/// Asks workloads in plaintext, where only mutual TLS is allowed.
+pub(super) async fn plaintext(mesh: &Mesh, at_most: usize) -> Plaintext {
     let all = workloads(mesh);
     let every = all.len().div_ceil(at_most.max(1)).max(1);
     let chosen: Vec<SocketAddr> =
         all.iter().step_by(every).map(|it| SocketAddr::new(it.address, PORT)).collect();
-    let asked = chosen.len();
-    let answers = stream::iter(chosen).map(answers_plaintext).buffer_unordered(AT_ONCE);
-    let accepted = answers.filter(|answered| std::future::ready(*answered)).count().await;
-    (asked, accepted as u64)
+    let mut seen = Plaintext { asked: chosen.len(), ..Plaintext::default() };
+    let mut answers = Box::pin(stream::iter(chosen).map(answers_plaintext).buffer_unordered(AT_ONCE));
+    while let Some(answered) = answers.next().await {
+        seen.reached += usize::from(answered.is_some());
+        seen.accepted += u64::from(answered == Some(true));
+    }
+    seen
 }
 
-async fn answers_plaintext(address: SocketAddr) -> bool {
+/// `None`: nobody took the connection.
+async fn answers_plaintext(address: SocketAddr) -> Option<bool> {
+    let mut stream = timeout(PLAIN_LIMIT, TcpStream::connect(address)).await.ok()?.ok()?;
     let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
         stream.write_all(b"GET / HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n\r\n").await?;
         stream.read(&mut [0; 64]).await
     };
     // Any byte is an answer; a refusal is a connection that ends without one.
-    matches!(timeout(PLAIN_LIMIT, exchange).await, Ok(Ok(read)) if read > 0)
+    Some(matches!(timeout(PLAIN_LIMIT, exchange).await, Ok(Ok(read)) if read > 0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_port_where_nobody_listens_refuses_nothing() {
+        let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let shut = tokio::spawn(async move { drop(taken.accept().await) });
+        assert_eq!(answers_plaintext(address).await, Some(false));
+        shut.await.unwrap();
+        assert_eq!(answers_plaintext(address).await, None);
+    }
 
     #[test]
     fn a_quantile_lies_within_its_bucket() {

@@ -57,6 +57,8 @@ pub(super) struct Judgement {
     pub(super) figures: BTreeMap<&'static str, Value>,
     pub(super) objections: Vec<String>,
     pub(super) plaintext_accepted: u64,
+    /// Whether a policy is meant to deny requests in this phase.
+    pub(super) denies: bool,
 }
 
 /// What a probe saw.
@@ -140,9 +142,12 @@ impl Stage<'_> {
 
     /// Asks some workloads in plaintext.
     pub(super) async fn try_plaintext(&self, judgement: &mut Judgement, at_most: usize) {
-        let (asked, accepted) = measure::plaintext(self.mesh, at_most).await;
+        let measure::Plaintext { asked, reached, accepted } = measure::plaintext(self.mesh, at_most).await;
         judgement.figure("plaintext_tried", asked);
         judgement.plaintext_accepted += accepted;
+        judgement.require(reached == asked, || {
+            format!("{} of {asked} workloads could not be asked in plaintext", asked - reached)
+        });
         judgement.require(accepted == 0, || format!("{accepted} of {asked} workloads answered in plaintext"));
         judgement.require(asked > 0, || "no workload was asked in plaintext".to_owned());
     }
@@ -185,6 +190,10 @@ impl Judgement {
         });
         self.require(strangers == 0, || {
             format!("{strangers} answers came from another service, or named another caller")
+        });
+        let denies = self.denies;
+        self.require(denies || cut.denied == 0, || {
+            format!("{} requests were denied without a policy", cut.denied)
         });
         self.require(cut.denied_without_id == 0, || format!("{} refusals had no id", cut.denied_without_id));
         let report = PhaseReport {
@@ -233,4 +242,18 @@ pub(super) async fn until_gateway(mesh: &Mesh, within: Duration) -> Option<()> {
         gateways.any(|gateway| gateway.ready && !gateway.listeners.is_empty())
     });
     timeout(within, serves).await.ok()?.ok().map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_in_which_something_is_denied_holds_only_where_a_policy_denies() {
+        let denied = Cut { requests: 9, denied: 1, ..Cut::default() };
+        let elsewhere = Judgement::default().verdict("region", "nothing fails", &denied).report;
+        assert!(!elsewhere.holds && elsewhere.objections[0].contains("denied"), "{elsewhere:?}");
+        let policy = Judgement { denies: true, ..Judgement::default() };
+        assert!(policy.verdict("policy", "one is denied", &denied).report.holds);
+    }
 }

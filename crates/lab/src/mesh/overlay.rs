@@ -51,6 +51,7 @@ pub(super) fn tell(cluster: &str, reading: &Reading, first: bool) {
     if first && !reading.unused_kinds.is_empty() {
         let kinds: Vec<_> =
             reading.unused_kinds.iter().map(|(kind, count)| format!("{kind} ({count})")).collect();
-        tracing::info!(cluster, "kinds that a mesh does not use: {}", kinds.join(", "));
+        // Not an error, and yet what somebody wonders about whose object does nothing.
+        tracing::warn!(cluster, "not used: {}", kinds.join(", "));
     }
 }

@@ -20,10 +20,17 @@ pub type Resolver = Arc<dyn Fn(&str, u16) -> Option<SocketAddr> + Send + Sync>;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PROXY_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
+/// Who turns names into addresses.
+#[derive(Clone)]
+enum Names {
+    Given(Resolver),
+    System,
+}
+
 /// How a workload reaches others.
 #[derive(Clone)]
 pub struct Dialer {
-    resolver: Resolver,
+    names: Names,
     proxy: Option<SocketAddr>,
     source: Option<IpAddr>,
 }
@@ -52,7 +59,13 @@ impl Dialer {
     /// Dials what the resolver says.
     #[must_use]
     pub fn direct(resolver: Resolver) -> Self {
-        Self { resolver, proxy: None, source: None }
+        Self { names: Names::Given(resolver), proxy: None, source: None }
+    }
+
+    /// Dials what the system's resolver says, as programs in a container do.
+    #[must_use]
+    pub fn by_system() -> Self {
+        Self { names: Names::System, proxy: None, source: None }
     }
 
     /// Dials what an IP address and port says; names are unknown, except `localhost`.
@@ -66,7 +79,7 @@ impl Dialer {
     /// Dials the outbound listener of the workload's proxy and tells it the virtual address.
     #[must_use]
     pub fn through_proxy(proxy: SocketAddr, resolver: Resolver) -> Self {
-        Self { resolver, proxy: Some(proxy), source: None }
+        Self { names: Names::Given(resolver), proxy: Some(proxy), source: None }
     }
 
     /// The same, with connections that come from `source`, the workload's own address.
@@ -78,7 +91,7 @@ impl Dialer {
 
     /// Opens a connection to a host (a name or an IP address) and port.
     pub async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
-        let Some(target) = self.resolve(host, port) else {
+        let Some(target) = self.resolve(host, port).await else {
             return Err(DialError::NoSuchName { host: host.to_owned() });
         };
         let address = self.proxy.unwrap_or(target);
@@ -88,9 +101,17 @@ impl Dialer {
             .map_err(|source| DialError::Connect { address, source })
     }
 
-    fn resolve(&self, host: &str, port: u16) -> Option<SocketAddr> {
+    async fn resolve(&self, host: &str, port: u16) -> Option<SocketAddr> {
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
-        literal.map(|ip| SocketAddr::new(ip, port)).or_else(|| (self.resolver)(host, port))
+        match (literal, &self.names) {
+            (Some(ip), _) => Some(SocketAddr::new(ip, port)),
+            (None, Names::Given(resolver)) => resolver(host, port),
+            (None, Names::System) => {
+                let found =
+                    tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((host, port))).await;
+                found.ok()?.ok()?.next()
+            }
+        }
     }
 
     async fn connect(&self, address: SocketAddr, target: SocketAddr) -> io::Result<TcpStream> {

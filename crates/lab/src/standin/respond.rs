@@ -25,7 +25,7 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 const MAX_PADDING: usize = 64 << 20;
 const MAX_ECHOED: usize = 64 << 10;
 const CHUNK: &[u8] = &[b'x'; 16 << 10];
-const ECHOED_BYTES: HeaderName = HeaderName::from_static("x-leno-echoed-bytes");
+const ECHOED_BYTES: HeaderName = HeaderName::from_static("x-echoed-bytes");
 /// Request headers that an answer shows without being asked.
 const SHOWN: [&str; 12] = [
     "host",
@@ -231,7 +231,7 @@ fn echo(request: Request<Incoming>) -> Response<Body> {
         }
     });
     let mut response = Response::new(Body::new(StreamBody::new(frames)));
-    response.headers_mut().insert(header::TRAILER, HeaderValue::from_static("x-leno-echoed-bytes"));
+    response.headers_mut().insert(header::TRAILER, HeaderValue::from_static("x-echoed-bytes"));
     if let Some(kind) = head.headers.get(header::CONTENT_TYPE) {
         response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
     }
@@ -259,14 +259,15 @@ fn chunks<B>(request: &Request<B>) -> Response<Body> {
 
 fn trailers(app: &App) -> Response<Body> {
     let mut trailers = HeaderMap::new();
-    trailers.insert("x-leno-trailer", HeaderValue::from_static("yes"));
+    trailers.insert("x-trailer", HeaderValue::from_static("yes"));
     if let Ok(pod) = HeaderValue::from_str(&app.spec.name) {
-        trailers.insert("x-leno-pod", pod);
+        trailers.insert("x-pod", pod);
     }
-    let body = Full::new(Bytes::from_static(b"trailers follow\n"))
-        .with_trailers(std::future::ready(Some(Ok(trailers))));
-    let mut response = Response::new(Body::new(body));
-    response.headers_mut().insert(header::TRAILER, HeaderValue::from_static("x-leno-trailer, x-leno-pod"));
+    // A stream, because HTTP/1.1 has no trailers behind a body of a known length.
+    let data = Frame::data(Bytes::from_static(b"trailers follow\n"));
+    let frames = stream::iter([Ok::<_, Infallible>(data), Ok(Frame::trailers(trailers))]);
+    let mut response = Response::new(Body::new(StreamBody::new(frames)));
+    response.headers_mut().insert(header::TRAILER, HeaderValue::from_static("x-trailer, x-pod"));
     response
 }
 

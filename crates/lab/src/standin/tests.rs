@@ -114,7 +114,7 @@ async fn echo_streams_the_body_back_with_trailers() {
             builder = builder.header("host", "x");
         }
         let body = request(address, http2, builder, b"hello").await.into_body().collect().await.unwrap();
-        assert_eq!(body.trailers().unwrap()["x-leno-echoed-bytes"], "5");
+        assert_eq!(body.trailers().unwrap()["x-echoed-bytes"], "5");
         assert_eq!(body.to_bytes(), "hello");
     }
     assert!(running.stop(GRACE).await.in_time);

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap")]
 
+mod bookinfo;
 mod codegen;
+mod lasting;
 mod mesh;
-mod real_manifests;
+mod online_boutique;
+mod yard;

@@ -1,13 +1,11 @@
 //! Whole meshes in this process: real control planes, proxies and stand-ins from a manifest.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::fs;
 
-use leno_lab::mesh::{ClusterPlan, Mesh, MeshPlan, MeshRecord, api};
-use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use leno_lab::mesh::{Mesh, MeshRecord, api};
+use tokio::time::Instant;
 
-const SHOP: &str = include_str!("shop.yaml");
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::yard::{PATIENCE, SHOP, Yard, eventually, front_page};
 
 const DENY_WEB: &str = "
 apiVersion: security.istio.io/v1
@@ -21,7 +19,7 @@ spec:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_walks_from_the_gateway_through_the_mesh() {
-    let yard = Yard::new();
+    let yard = Yard::new(&[("shop.yaml", SHOP)]);
     let mesh = yard.start(&["local"]).await;
     let answer = front_page(&mesh, "local").await.unwrap();
     assert_eq!(answer["service_account"], "web");
@@ -39,7 +37,7 @@ async fn a_request_walks_from_the_gateway_through_the_mesh() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_is_in_force_and_a_broken_one_is_refused_with_its_line() {
-    let yard = Yard::new();
+    let yard = Yard::new(&[("shop.yaml", SHOP)]);
     let mesh = yard.start(&["local"]).await;
     assert_eq!(cart_status(&mesh).await, "200");
 
@@ -65,7 +63,7 @@ async fn a_changed_file_is_in_force_and_a_broken_one_is_refused_with_its_line() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scaled_deployment_starts_and_drains_replicas_without_a_failed_request() {
-    let yard = Yard::new();
+    let yard = Yard::new(&[("shop.yaml", SHOP)]);
     let mesh = yard.start(&["local"]).await;
     let carts =
         |record: &MeshRecord| record.clusters[0].workloads.iter().filter(|it| it.owner == "cart").count();
@@ -91,7 +89,7 @@ async fn a_scaled_deployment_starts_and_drains_replicas_without_a_failed_request
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_cluster_is_taken_over_by_another_network_and_comes_back() {
-    let yard = Yard::new();
+    let yard = Yard::new(&[("shop.yaml", SHOP)]);
     let mesh = yard.start(&["west", "east"]).await;
     eventually("the clusters know of each other", async || four_carts(&mesh).await).await;
     // The front page of west is asked; its carts go, and east's, behind a gateway, take over.
@@ -122,7 +120,7 @@ async fn a_lost_cluster_is_taken_over_by_another_network_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_control_plane_a_mesh_serves_and_afterwards_it_changes_again() {
-    let yard = Yard::new();
+    let yard = Yard::new(&[("shop.yaml", SHOP)]);
     let mesh = yard.start(&["local"]).await;
     assert_eq!(cart_status(&mesh).await, "200");
     mesh.kill_control("local").await.unwrap();
@@ -145,74 +143,7 @@ async fn four_carts(mesh: &Mesh) -> bool {
     known && rollout["acknowledged"] == rollout["expected"]
 }
 
-struct Yard(tempfile::TempDir);
-
-impl Yard {
-    fn new() -> Self {
-        let yard = Self(tempfile::tempdir().unwrap());
-        fs::create_dir(yard.manifests()).unwrap();
-        fs::write(yard.manifests().join("shop.yaml"), SHOP).unwrap();
-        yard
-    }
-
-    fn manifests(&self) -> std::path::PathBuf {
-        self.0.path().join("manifests")
-    }
-
-    fn runtime(&self) -> std::path::PathBuf {
-        self.0.path().join("runtime")
-    }
-
-    async fn start(&self, clusters: &[&str]) -> Mesh {
-        let cluster = |name: &&str| ClusterPlan {
-            region: (*name).to_owned(),
-            network: if clusters.len() > 1 { (*name).to_owned() } else { String::new() },
-            ..ClusterPlan::new(name, vec![self.manifests()])
-        };
-        let plan = MeshPlan {
-            record: Some(self.runtime().join("mesh.json")),
-            drain: Duration::from_secs(3),
-            ..MeshPlan::new(clusters.iter().map(cluster).collect())
-        };
-        let mesh = Mesh::start(plan).await.unwrap();
-        mesh.ready(PATIENCE).await.unwrap();
-        eventually("the gateways serve", async || {
-            let clusters = mesh.record().clusters;
-            clusters.iter().all(|it| edge_of(it).is_some())
-        })
-        .await;
-        mesh
-    }
-
-    /// Nothing is left on disk of a mesh that was stopped.
-    fn is_empty(&self) {
-        let left: Vec<_> = fs::read_dir(self.runtime()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert!(left.is_empty(), "{left:?}");
-        assert!(!Path::new(&self.runtime().join("mesh.json")).exists());
-    }
-}
-
-fn edge_of(cluster: &leno_lab::mesh::ClusterRecord) -> Option<SocketAddr> {
-    let gateway = cluster.gateways.iter().find(|it| it.ready && it.object == "Gateway shop/edge")?;
-    gateway.listeners.first().map(|listener| listener.address)
-}
-
-/// The front page by way of a cluster's gateway; `None` when it is not to be had.
-async fn front_page(mesh: &Mesh, cluster: &str) -> Option<Value> {
-    let record = mesh.record();
-    let cluster = record.clusters.iter().find(|it| it.name == cluster)?;
-    api::get_json(edge_of(cluster)?, "/").await.ok()
-}
-
 async fn cart_status(mesh: &Mesh) -> String {
     let answer = front_page(mesh, "local").await.expect("the front page answers");
     answer["calls"][0]["status"].as_str().unwrap_or_default().to_owned()
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }

@@ -53,6 +53,17 @@ impl Demand {
         }
     }
 
+    /// Notes that services are called. Those that were never asked for stay unknown here.
+    pub(crate) fn touch<'s>(&self, services: impl Iterator<Item = &'s ServiceId>) {
+        let now = Instant::now();
+        let mut scopes = self.used.lock();
+        for service in services {
+            if let Some(used) = scopes.get_mut(&*scope_name(&self.namespace, service)) {
+                *used = now;
+            }
+        }
+    }
+
     /// Scopes in use, to be prefetched after a restart.
     pub(crate) fn scopes(&self) -> Vec<String> {
         let mut scopes: Vec<String> = self.used.lock().keys().map(ToString::to_string).collect();
@@ -89,5 +100,42 @@ impl Demand {
             tokio::spawn(async move { subscriber.unsubscribe(scope).await });
         }
         dropped.iter().filter_map(|scope| parse_scope(scope)).map(|(_, service)| service).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leno_xds::{
+        Limits, NodeInfo,
+        client::ClientState,
+        transport::client::{ClientConfig, subscriber},
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scope_is_dropped_when_nobody_used_it_and_not_when_it_was_first_used() {
+        let node = NodeInfo {
+            id: "a".into(),
+            workload: "default/a".into(),
+            cluster: "west".into(),
+            version: "0".into(),
+            features: Vec::new(),
+        };
+        let state = ClientState::new(Limits::default(), node, Vec::new());
+        let (_runner, ends) = subscriber(state, ClientConfig::default());
+        let demand = Demand::new(ends.subscriber, "default".into());
+        let (busy, quiet) =
+            (ServiceId::kubernetes("default", "busy"), ServiceId::kubernetes("default", "quiet"));
+        for service in [&busy, &quiet] {
+            assert_eq!(demand.load(service).await, Demanded::Unanswered);
+        }
+        tokio::time::advance(UNUSED / 2).await;
+        demand.touch([&busy].into_iter());
+        tokio::time::advance(UNUSED / 2 + HOLD).await;
+        assert_eq!(demand.sweep(), [quiet]);
+        assert_eq!(demand.scopes().len(), 1);
+        tokio::time::advance(UNUSED).await;
+        assert_eq!(demand.sweep(), [busy]);
     }
 }

@@ -18,7 +18,7 @@ use leno_identity::{
 use leno_model::{Millis, TrustDomain};
 use leno_xds::proto::identity::{IssueRequest, identity_client::IdentityClient};
 use rand::Rng as _;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{control_link::ControlLink, persist::StateDir};
@@ -28,6 +28,9 @@ use crate::{bootstrap::Roots, forward::attempts::chain};
 const MAX_FILE: u64 = 1 << 20;
 
 const ISSUE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A certificate that has just come is used for so long, however short its life is: authorities give 1 s at least, and a clock
+/// that is ahead of theirs sees none of it left.
+const LEAST_USE: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
@@ -96,24 +99,23 @@ impl Enrolment {
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut pause = FIRST_PAUSE;
-        let mut fresh = false;
+        let mut due = Instant::now() + self.use_for();
         loop {
-            let wait = self.until_renewal(fresh);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep_until(due) => {}
             }
             match tokio::time::timeout(ISSUE_TIMEOUT, self.issue()).await.unwrap_or(Err(EnrolError::Timeout))
             {
                 Ok(()) => {
-                    (pause, fresh) = (FIRST_PAUSE, true);
+                    pause = FIRST_PAUSE;
+                    due = Instant::now() + self.use_for().max(LEAST_USE);
                     self.problem.send_replace(None);
                     if let JoinToken::Once(_) = self.join_token {
                         self.join_token = JoinToken::None;
                     }
                 }
                 Err(error) => {
-                    fresh = false;
                     tracing::warn!(error = &error as &dyn std::error::Error, "no new certificate");
                     self.problem.send_replace(Some(chain(&error)));
                     let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
@@ -127,11 +129,13 @@ impl Enrolment {
         }
     }
 
-    /// Time until a certificate is needed: none without one, else until about half of its life.
-    fn until_renewal(&self, fresh: bool) -> Duration {
+    /// How long to go on with the certificate that there is: not at all without one, else for about half of what it has left
+    /// at present. Its beginning says nothing: authorities date it back for clocks that are late.
+    fn use_for(&self) -> Duration {
         let Some(certificate) = self.store.certificate() else { return Duration::ZERO };
-        let at = certificate.renew_at(certificate.not_before(), rand::rng().random());
-        wait(at, certificate.not_after(), now(), fresh)
+        let now = now();
+        let due = certificate.renew_at(now, rand::rng().random());
+        Duration::from_secs(due.as_secs().saturating_sub(now.as_secs()))
     }
 
     async fn issue(&self) -> Result<(), EnrolError> {
@@ -205,31 +209,7 @@ fn read(path: &Path) -> Result<String, EnrolError> {
     Ok(text)
 }
 
-/// How long to wait for the time of renewal. Certificates are dated back, so that of a short one half of its life is over when it
-/// comes; one that has just come is used for a twentieth of what it has left.
-fn wait(at: UnixTime, not_after: UnixTime, now: UnixTime, fresh: bool) -> Duration {
-    let until = |time: UnixTime| Duration::from_secs(time.as_secs().saturating_sub(now.as_secs()));
-    if fresh { until(at).max(until(not_after) / 20) } else { until(at) }
-}
-
 /// The wall clock, as certificates see it.
 pub(crate) fn now() -> UnixTime {
     UnixTime::since_unix_epoch(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_short_certificate_that_has_just_come_is_not_renewed_at_once() {
-        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        assert_eq!(wait(at(1030), at(1070), at(1060), true), Duration::from_millis(500));
-        assert_eq!(
-            wait(at(1030), at(1070), at(1060), false),
-            Duration::ZERO,
-            "a renewal that failed is tried again"
-        );
-        assert_eq!(wait(at(9000), at(17_000), at(1060), true), Duration::from_secs(7940));
-    }
 }

@@ -25,6 +25,7 @@ use crate::{
     preface,
     record::OpenRecord,
     respond,
+    turn::Meter,
 };
 
 /// Time to connect to an application on the same machine.
@@ -49,7 +50,7 @@ pub(crate) async fn carry(
     let Admitted { .. } = admitted;
     let deadline = preface::deadline(request.headers());
     preface::strip(request.headers_mut());
-    hop::prepare_request(request.headers_mut(), version == Version::H1);
+    hop::for_version(request.headers_mut(), version == Version::H1);
     let body = std::mem::replace(request.body_mut(), Body::empty());
     *request.body_mut() = record.count_request(body);
     if let Some(details) = record.details() {
@@ -57,20 +58,25 @@ pub(crate) async fn carry(
     }
     let asked = head_only(&request);
     let hop = to_application(core, core.shared.bootstrap.app_socket(local, port), version);
+    if let Some(details) = record.details() {
+        details.connection.upstream_host = Some(hop.key.address);
+    }
     record.facts().attempts = 1;
     record.step(Step::Balance);
+    let meter = Meter::default();
+    let sending = exchange(core, &hop, request, &meter);
     let sent = match deadline {
-        None => exchange(core, &hop, request).await,
-        Some(limit) => match tokio::time::timeout(limit, exchange(core, &hop, request)).await {
+        None => sending.await,
+        Some(limit) => match tokio::time::timeout(limit, sending).await {
             Ok(sent) => sent,
             Err(_) => {
-                record.waited();
+                record.exchanged(&meter);
                 record.outcome(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT, "response_timeout");
                 return respond::timeout(&asked);
             }
         },
     };
-    record.waited();
+    record.answered(&meter);
     match sent {
         Ok((mut response, _)) => {
             let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -117,6 +123,10 @@ fn failed(asked: &Request<()>, port: u16, error: &HopError, record: &mut OpenRec
             true,
             cause.to_string(),
         ),
+        // It reached nobody, but it would not reach anybody elsewhere either.
+        HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadRequest(_)) => {
+            (ResponseFlags::INVALID_HEADERS, "request_not_forwardable", true, cause.to_string())
+        }
         HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadResponse(_)) => (
             ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
             "upstream_protocol_error",
@@ -134,8 +144,13 @@ fn failed(asked: &Request<()>, port: u16, error: &HopError, record: &mut OpenRec
     if let Some(details) = record.details() {
         details.upstream_transport_failure = Some(message.clone().into());
     }
-    let malformed = flags == ResponseFlags::UPSTREAM_PROTOCOL_ERROR;
-    let status = if malformed { StatusCode::BAD_GATEWAY } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if flags == ResponseFlags::UPSTREAM_PROTOCOL_ERROR {
+        StatusCode::BAD_GATEWAY
+    } else if flags == ResponseFlags::INVALID_HEADERS {
+        StatusCode::BAD_REQUEST
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     let mut response = respond::plain(asked, status, &message);
     if !delivered {
         respond::mark_not_delivered(&mut response);

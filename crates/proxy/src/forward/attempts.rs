@@ -20,8 +20,9 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
-    connect::{ConnectError, address_of, resolve},
+    connect::{ConnectError, Security, address_of, resolve},
     exchange::{Hop, HopError, exchange},
+    guarded::{ending, holding, is_over},
     pool::{PoolKey, Slot, Version},
     replay::Replay,
     target::{IDLE, Target},
@@ -32,11 +33,12 @@ use crate::{
         health::Outcome,
     },
     core::Core,
-    http::{Body, BodyStream, Delivery, SendFailure, hop},
+    http::{Body, BodyError, BodyStream, Delivery, SendFailure, hop},
     policy::Admitted,
     preface,
     record::OpenRecord,
     respond,
+    turn::Meter,
 };
 
 /// An idle connection to a server without proxy is closed early, because such servers close theirs unannounced.
@@ -92,6 +94,10 @@ pub(crate) async fn carry(
     let limit = [timeout, told].into_iter().flatten().min();
     let body = std::mem::replace(carried.request.body_mut(), Body::empty());
     let body = mirror(core, &carried, body).await;
+    if !carried.forward.rule.mirrors.is_empty() {
+        // A copy waits for the client's body.
+        record.waited();
+    }
     let replay = Replay::new(record.count_request(body));
     let call = Call { core, carried, replay, deadline: limit.map(|limit| Instant::now() + limit) };
     match call.deadline {
@@ -99,6 +105,7 @@ pub(crate) async fn carry(
         Some(deadline) => match tokio::time::timeout_at(deadline, call.run(record)).await {
             Ok(response) => bounded(response, deadline),
             Err(_) => {
+                record.waited();
                 record.outcome(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT, "response_timeout");
                 respond::timeout(&call.carried.request)
             }
@@ -187,6 +194,7 @@ impl Call<'_> {
             // An endpoint that said "not here" is answered at once by another one.
             if !matches!(end.outcome, Some(AttemptOutcome::NotDelivered | AttemptOutcome::NotSent)) {
                 tokio::time::sleep(pause(backoff, u64::from(self.core.roll()) << 32).duration()).await;
+                record.waited();
             }
         }
     }
@@ -223,34 +231,38 @@ impl Call<'_> {
         let endpoint = peer.endpoint();
         record.facts().destination = target.peer_meta(endpoint);
         let in_flight = InFlight::on(&peer.health);
-        let hop = match hop_to(core, target, position, self.carried.version).await {
+        let hop = hop_to(core, target, position, self.carried.version).await;
+        if matches!(endpoint.tunnel, Tunnel::Dns { .. }) {
+            record.waited();
+        }
+        let hop = match hop {
             Ok(hop) => hop,
             Err(error) => return self.failed(target, position, HopError::Connect(error), record),
         };
         if let Some(details) = record.details() {
             details.connection.upstream_host = Some(hop.key.address);
         }
-        let request = self.request_for(target, backend, &hop);
+        let request = self.request_for(backend, &hop);
         record.step(Step::Balance);
+        let meter = Meter::default();
+        let sending = exchange(core, &hop, request, &meter);
         let sent = match self.carried.forward.attempt_timeout(backend) {
-            None => exchange(core, &hop, request).await,
-            Some(limit) => {
-                match tokio::time::timeout(limit.duration(), exchange(core, &hop, request)).await {
-                    Ok(sent) => sent,
-                    Err(_) => {
-                        record.waited();
-                        self.report(target, position, Outcome::Status(504));
-                        return Tried {
-                            outcome: Some(AttemptOutcome::PerTryTimeout),
-                            response: respond::timeout(&self.carried.request),
-                            flags: ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
-                            details: "upstream_per_try_timeout",
-                        };
-                    }
+            None => sending.await,
+            Some(limit) => match tokio::time::timeout(limit.duration(), sending).await {
+                Ok(sent) => sent,
+                Err(_) => {
+                    record.exchanged(&meter);
+                    self.report(target, position, Outcome::Status(504));
+                    return Tried {
+                        outcome: Some(AttemptOutcome::PerTryTimeout),
+                        response: respond::timeout(&self.carried.request),
+                        flags: ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+                        details: "upstream_per_try_timeout",
+                    };
                 }
-            }
+            },
         };
-        record.waited();
+        record.answered(&meter);
         match sent {
             Ok((response, _)) => self.answered(target, position, response, in_flight),
             Err(error) => self.failed(target, position, error, record),
@@ -266,8 +278,8 @@ impl Call<'_> {
     ) -> Tried {
         let (mut parts, body) = response.into_parts();
         let status = parts.status.as_u16();
-        let peer =
-            matches!(target.cluster.peer(position).endpoint().tunnel, Tunnel::Mesh | Tunnel::Gateway { .. });
+        // Only what came over the mesh's mTLS is a peer's word: a DestinationRule may have an endpoint spoken to in plaintext.
+        let peer = !target.is_plain(target.cluster.peer(position).endpoint());
         let not_delivered = parts.headers.remove(preface::NOT_DELIVERED).is_some() && peer;
         if !peer {
             preface::strip(&mut parts.headers);
@@ -315,6 +327,10 @@ impl Call<'_> {
                 "downstream_remote_disconnect",
                 cause.to_string(),
             ),
+            // Nobody but the client is at fault, and no endpoint could have carried it.
+            HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadRequest(_)) => {
+                (None, None, ResponseFlags::INVALID_HEADERS, "request_not_forwardable", cause.to_string())
+            }
             HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadResponse(_)) => (
                 Some(AttemptOutcome::Status { code: 502, grpc: None }),
                 Some(Outcome::Broken),
@@ -344,6 +360,7 @@ impl Call<'_> {
             Some(AttemptOutcome::Status { code, .. }) => {
                 StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY)
             }
+            _ if flags == ResponseFlags::INVALID_HEADERS => StatusCode::BAD_REQUEST,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut response = respond::plain(request, status, &message);
@@ -372,7 +389,7 @@ impl Call<'_> {
     }
 
     /// The request as this attempt sends it.
-    fn request_for(&self, target: &Target, backend: &Backend, hop: &Hop) -> Request<Body> {
+    fn request_for(&self, backend: &Backend, hop: &Hop) -> Request<Body> {
         let original = &self.carried.request;
         let mut request = Request::new(self.replay.copy());
         *request.method_mut() = original.method().clone();
@@ -382,9 +399,9 @@ impl Call<'_> {
         headers.clone_from(original.headers());
         edit(headers, &self.carried.forward.rule.request_headers);
         edit(headers, &backend.request_headers);
-        hop::prepare_request(headers, hop.key.version == Version::H1);
+        hop::for_version(headers, hop.key.version == Version::H1);
         preface::strip(headers);
-        if !target.pool_name(false).is_empty()
+        if matches!(hop.security, Security::Mesh { .. })
             && let Some(deadline) = self.deadline
         {
             let left = deadline.saturating_duration_since(Instant::now()).as_millis();
@@ -430,13 +447,14 @@ pub(crate) async fn hop_to(
         Tunnel::Mesh | Tunnel::Plain | Tunnel::Gateway { .. } => address_of(endpoint, target.port, plain)?,
     };
     let limits: &Limits = &target.limits;
-    let idle = if plain { IDLE_PLAIN } else { IDLE.duration() };
+    let (idle, proved) = if plain { (IDLE_PLAIN, None) } else { (IDLE.duration(), core.proved_for()) };
+    let longest = limits.max_connection_duration.map(leno_model::Millis::duration);
     Ok(Hop {
         key: PoolKey { address, uid: endpoint.uid.clone(), name: target.pool_name(plain), version },
         security: target.security(core, endpoint, alpn)?,
         connect_timeout: target.connect_timeout(),
         idle: limits.http_idle_timeout.duration().min(idle),
-        max_age: limits.max_connection_duration.map(leno_model::Millis::duration),
+        max_age: [longest, proved].into_iter().flatten().min(),
         max_requests: limits.max_requests_per_connection,
         max_connections: limits.max_connections,
         max_pending: limits.max_pending_requests,
@@ -507,61 +525,30 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Keeps a guard for as long as a body lasts.
-fn holding<G: 'static>(body: Body, guard: G) -> Body {
-    if body.is_upgraded() || http_body::Body::is_end_stream(&body) || body.as_full().is_some() {
-        return body;
-    }
-    Body::boxed(Holding { inner: body, deadline: None, _guard: guard })
-}
-
-/// Ends a response's body at the request's deadline (Istio: the timeout covers the whole response).
+/// Ends a response's body at the request's deadline (Istio: the timeout covers the whole response). A tunnel has its own limits.
 fn bounded(response: Response<Body>, deadline: Instant) -> Response<Body> {
     let (parts, body) = response.into_parts();
-    if body.is_upgraded() || http_body::Body::is_end_stream(&body) || body.as_full().is_some() {
+    if body.is_upgraded() || is_over(&body) {
         return Response::from_parts(parts, body);
     }
     let timer = Box::pin(tokio::time::sleep_until(deadline));
-    Response::from_parts(parts, Body::boxed(Holding { inner: body, deadline: Some(timer), _guard: () }))
+    Response::from_parts(parts, ending(body, timer, BodyError::Timeout))
 }
 
-struct Holding<G> {
-    inner: Body,
-    deadline: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
-    _guard: G,
-}
+/// A body that could not be read.
+struct Failed(BodyError);
 
-impl<G> Unpin for Holding<G> {}
+impl BodyStream for Failed {}
 
-impl<G> BodyStream for Holding<G> {
-    fn poll_progress(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) {
-        self.inner.poll_progress(cx);
-    }
-}
-
-impl<G> http_body::Body for Holding<G> {
+impl http_body::Body for Failed {
     type Data = bytes::Bytes;
-    type Error = crate::http::BodyError;
+    type Error = BodyError;
 
     fn poll_frame(
         self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, crate::http::BodyError>>> {
-        let this = self.get_mut();
-        if let Some(deadline) = &mut this.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return std::task::Poll::Ready(Some(Err(crate::http::BodyError::Timeout)));
-        }
-        std::pin::Pin::new(&mut this.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.size_hint()
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, BodyError>>> {
+        std::task::Poll::Ready(Some(Err(self.0.clone())))
     }
 }
 
@@ -582,7 +569,11 @@ async fn mirror(core: &Rc<Core>, carried: &Carried<'_>, body: Body) -> Body {
         tracing::debug!("a request with a body of unknown or large size is not mirrored");
         return body;
     }
-    let Ok(bytes) = body.collect(MIRRORED_BODY).await else { return Body::empty() };
+    let bytes = match body.collect(MIRRORED_BODY).await {
+        Ok(bytes) => bytes,
+        // What came of it is not the request: it fails as it would have failed on its way.
+        Err(error) => return Body::boxed(Failed(error)),
+    };
     for target in targets {
         let mut request = Request::new(Body::full(bytes.clone()));
         *request.method_mut() = carried.request.method().clone();

@@ -10,12 +10,14 @@ use tokio::time::Instant;
 
 use super::{
     connect::{ConnectError, Security, connect},
+    guarded::holding,
     pool::{Life, PoolKey, Slot, Version},
 };
 use crate::{
     balance::health::ServiceHealth,
     core::Core,
     http::{Body, Delivery, H1Client, H2Client, SendError},
+    turn::{self, Meter},
 };
 
 /// A pooled connection may prove dead as it is used; so often another one is tried before a fresh one.
@@ -54,19 +56,20 @@ pub(crate) enum HopError {
     Send(Delivery, SendError),
 }
 
-/// Sends a request and waits for the response's head.
+/// Sends a request and waits for the response's head. What this costs us, connecting apart, goes to the meter.
 pub(crate) async fn exchange(
     core: &Rc<Core>,
     hop: &Hop,
     mut request: Request<Body>,
+    meter: &Meter,
 ) -> Result<(Response<Body>, SocketAddr), HopError> {
     match hop.key.version {
         Version::H1 => {
             for _ in 0..STALE_TRIES {
                 let Some((client, life)) = core.pool.take(&hop.key) else { break };
                 life.requests.set(life.requests.get() + 1);
-                match client.send(request).await {
-                    Ok(response) => return Ok((response, hop.key.address)),
+                match meter.of(client.send(request)).await {
+                    Ok(response) => return Ok((in_its_place(response, life), hop.key.address)),
                     Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => {
                         request = *back
                     }
@@ -74,15 +77,15 @@ pub(crate) async fn exchange(
                 }
             }
             let (client, life) = fresh_h1(core, hop).await?;
-            life.requests.set(1);
-            let sent = client.send(request).await;
-            sent.map(|response| (response, hop.key.address))
+            life.requests.set(life.requests.get() + 1);
+            let sent = meter.of(client.send(request)).await;
+            sent.map(|response| (in_its_place(response, life), hop.key.address))
                 .map_err(|error| HopError::Send(error.delivery, error))
         }
         Version::H2 => {
             for _ in 0..STALE_TRIES {
                 let client = multiplexed(core, hop).await?;
-                match client.send(request).await {
+                match meter.of(client.send(request)).await {
                     Ok(response) => return Ok((response, hop.key.address)),
                     Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => {
                         request = *back
@@ -91,11 +94,16 @@ pub(crate) async fn exchange(
                 }
             }
             let client = multiplexed(core, hop).await?;
-            let sent = client.send(request).await;
+            let sent = meter.of(client.send(request)).await;
             sent.map(|response| (response, hop.key.address))
                 .map_err(|error| HopError::Send(error.delivery, error))
         }
     }
+}
+
+/// A connection that becomes a tunnel leaves its pool, and keeps its place among the destination's connections.
+fn in_its_place(response: Response<Body>, life: Rc<Life>) -> Response<Body> {
+    if response.body().is_upgraded() { response.map(|body| holding(body, life)) } else { response }
 }
 
 async fn fresh_h1(
@@ -133,14 +141,20 @@ async fn multiplexed(core: &Rc<Core>, hop: &Hop) -> Result<H2Client, HopError> {
         let source = error.into_io().unwrap_or_else(|| std::io::Error::other("the HTTP/2 handshake failed"));
         HopError::Connect(ConnectError::Tcp { address, source })
     };
-    let (client, driver) = H2Client::handshake(stream, scheme, &core.client).await.map_err(failed)?;
-    core.pool.add_multiplexed(&hop.key, client.clone());
-    tokio::task::spawn_local(async move {
+    let settings = match &hop.security {
+        Security::Mesh { .. } => &core.mesh_client,
+        Security::Plain | Security::Outside { .. } => &core.client,
+    };
+    let (client, driver) = H2Client::handshake(stream, scheme, settings).await.map_err(failed)?;
+    let life = life(hop, slot);
+    life.requests.set(1);
+    core.pool.add_multiplexed(&hop.key, client.clone(), life.clone());
+    tokio::task::spawn_local(turn::in_turns(None, async move {
         if let Err(error) = driver.await {
             tracing::debug!(%address, %error, "a connection ended");
         }
-        drop(slot);
-    });
+        drop(life);
+    }));
     Ok(client)
 }
 
@@ -151,6 +165,7 @@ fn life(hop: &Hop, slot: Slot) -> Rc<Life> {
         idle_timeout: hop.idle,
         max_age: hop.max_age,
         max_requests: hop.max_requests,
+        of: hop.health.clone(),
         _slot: slot,
     })
 }
@@ -172,6 +187,8 @@ async fn slot(core: &Rc<Core>, hop: &Hop) -> Result<Place, HopError> {
     let health = hop.health.clone();
     let _waiting = Slot::new(move || _ = health.pending.fetch_sub(1, Relaxed));
     let deadline = Instant::now() + hop.connect_timeout;
+    // Idle ones to other endpoints of the destination must not keep this one from having any.
+    core.pool.close_idle(&hop.health);
     while Instant::now() < deadline {
         if let Some((client, life)) = core.pool.take(&hop.key) {
             return Ok(Place::Reused(client, life));
@@ -185,7 +202,8 @@ async fn slot(core: &Rc<Core>, hop: &Hop) -> Result<Place, HopError> {
     Err(HopError::Overflow)
 }
 
-fn take_slot(hop: &Hop) -> Option<Slot> {
+/// A place among the destination's connections, if there is one.
+pub(crate) fn take_slot(hop: &Hop) -> Option<Slot> {
     let before = hop.health.connections.fetch_add(1, Relaxed);
     let health = hop.health.clone();
     let slot = Slot::new(move || _ = health.connections.fetch_sub(1, Relaxed));

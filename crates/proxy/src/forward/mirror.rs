@@ -14,6 +14,7 @@ use crate::{
     core::Core,
     http::{Body, hop},
     preface,
+    turn::Meter,
 };
 
 /// Mirrored requests in flight on one core; more are not sent.
@@ -63,9 +64,9 @@ async fn copy(
     let choice = Choice { key: None, rolls, now: core.shared.clock(), tried: &[], dialled: None };
     let Some(position) = target.cluster.choose(choice) else { return };
     let Ok(hop) = hop_to(core, &target, position, version).await else { return };
-    hop::prepare_request(request.headers_mut(), false);
+    hop::for_version(request.headers_mut(), false);
     preface::strip(request.headers_mut());
-    if let Ok((response, _)) = exchange(core, &hop, request).await {
+    if let Ok((response, _)) = exchange(core, &hop, request, &Meter::default()).await {
         let mut body = response.into_body();
         while let Some(Ok(_)) = body.frame().await {}
     }

@@ -16,7 +16,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::stream::Stream;
-use crate::http::{H1Client, H2Client};
+use crate::{
+    balance::health::ServiceHealth,
+    http::{H1Client, H2Client},
+};
 
 /// How a peer is spoken to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -52,7 +55,7 @@ pub(crate) struct Pool {
 /// The connections of one key.
 pub(crate) struct Host {
     idle: RefCell<Vec<Idle>>,
-    multiplexed: RefCell<Vec<H2Client>>,
+    multiplexed: RefCell<Vec<(H2Client, Rc<Life>)>>,
     /// Held while an HTTP/2 connection is made, so that a burst makes one and not hundreds.
     pub(crate) connecting: tokio::sync::Mutex<()>,
     last_used: Cell<Instant>,
@@ -76,6 +79,8 @@ pub(crate) struct Life {
     pub(crate) max_age: Option<Duration>,
     /// More requests than this it does not get.
     pub(crate) max_requests: Option<u32>,
+    /// The destination that it counts against.
+    pub(crate) of: Arc<ServiceHealth>,
     /// The slot it takes among its destination's connections.
     pub(crate) _slot: Slot,
 }
@@ -141,6 +146,24 @@ impl Pool {
         None
     }
 
+    /// Closes the connection of a destination that is idle longest, so that another endpoint of it can have its place.
+    pub(crate) fn close_idle(&self, of: &Arc<ServiceHealth>) {
+        let oldest_of = |host: &Rc<Host>| {
+            let idle = host.idle.borrow();
+            let own = idle.iter().enumerate().filter(|(_, idle)| Arc::ptr_eq(&idle.life.of, of));
+            own.min_by_key(|(_, idle)| idle.since).map(|(at, idle)| (idle.since, at))
+        };
+        let hosts = self.hosts.borrow();
+        let oldest = hosts.values().filter_map(|host| Some((oldest_of(host)?, host.clone())));
+        let oldest = oldest.min_by_key(|((since, _), _)| *since);
+        drop(hosts);
+        if let Some(((_, at), host)) = oldest {
+            let closed = host.idle.borrow_mut().remove(at);
+            // Dropped here, because closing a connection may come back to the pool.
+            drop(closed);
+        }
+    }
+
     /// Has a connection come back here whenever an exchange on it is over.
     pub(crate) fn keep(&self, key: PoolKey, client: &H1Client<Stream>, life: Rc<Life>) {
         let pool = self.me.clone();
@@ -158,18 +181,22 @@ impl Pool {
         });
     }
 
-    /// A multiplexed connection with room for another request.
+    /// A multiplexed connection with room for another request, which is counted. One that has had its time or its requests is
+    /// let go: it ends when what is on it has.
     pub(crate) fn multiplexed(&self, key: &PoolKey) -> Option<H2Client> {
         let host = self.hosts.borrow().get(key)?.clone();
-        host.last_used.set(Instant::now());
+        let now = Instant::now();
+        host.last_used.set(now);
         let mut clients = host.multiplexed.borrow_mut();
-        clients.retain(H2Client::is_usable);
-        clients.iter().find(|client| client.in_flight() < client.max_streams()).cloned()
+        clients.retain(|(client, life)| client.is_usable() && life.may_go_on(now));
+        let (client, life) = clients.iter().find(|(client, _)| client.in_flight() < client.max_streams())?;
+        life.requests.set(life.requests.get().saturating_add(1));
+        Some(client.clone())
     }
 
     /// Adds a multiplexed connection.
-    pub(crate) fn add_multiplexed(&self, key: &PoolKey, client: H2Client) {
-        self.host(key).multiplexed.borrow_mut().push(client);
+    pub(crate) fn add_multiplexed(&self, key: &PoolKey, client: H2Client, life: Rc<Life>) {
+        self.host(key).multiplexed.borrow_mut().push((client, life));
     }
 
     /// Closes what has been idle for too long and forgets keys that nothing uses. Called every few seconds.
@@ -185,7 +212,7 @@ impl Pool {
             closed.extend(old);
             let mut clients = host.multiplexed.borrow_mut();
             let unused = now.duration_since(host.last_used.get()) > multiplexed_idle;
-            clients.retain(|client| client.is_usable() && !(unused && client.in_flight() == 0));
+            clients.retain(|(client, _)| client.is_usable() && !(unused && client.in_flight() == 0));
             !idle.is_empty() || !clients.is_empty() || !unused
         });
         // Dropped here, because closing a connection may come back to the pool.

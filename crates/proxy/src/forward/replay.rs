@@ -1,6 +1,7 @@
 //! A request's body that can be sent again, as long as little of it was sent.
 //!
-//! Invariant: at most [`MAX_KEPT`] bytes are kept; a body of which more was sent cannot be sent again.
+//! Invariant: at most [`MAX_KEPT`] bytes are kept, in memory of their own: a received piece, however small, holds the whole
+//! buffer that it was read into. A body of which more was sent cannot be sent again.
 
 use std::{
     cell::RefCell,
@@ -9,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 
 use crate::http::{Body, BodyError, BodyStream};
@@ -22,8 +23,7 @@ pub(crate) struct Replay(Rc<RefCell<State>>);
 
 struct State {
     source: Option<Body>,
-    kept: Vec<Bytes>,
-    size: usize,
+    kept: BytesMut,
     /// More was sent than is kept.
     lost: bool,
     /// The copy that may read from the source; older ones get nothing.
@@ -33,13 +33,7 @@ struct State {
 impl Replay {
     /// Of this body.
     pub(crate) fn new(body: Body) -> Self {
-        Self(Rc::new(RefCell::new(State {
-            source: Some(body),
-            kept: Vec::new(),
-            size: 0,
-            lost: false,
-            turn: 0,
-        })))
+        Self(Rc::new(RefCell::new(State { source: Some(body), kept: BytesMut::new(), lost: false, turn: 0 })))
     }
 
     /// Whether [`Self::copy`] would give the whole body.
@@ -89,23 +83,22 @@ impl http_body::Body for Copy {
         if state.turn != this.turn {
             return Poll::Ready(Some(Err(BodyError::Stale)));
         }
-        if let Some(chunk) = state.kept.get(this.next).cloned() {
-            this.next += 1;
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        if let Some(rest) = state.kept.get(this.next..).filter(|rest| !rest.is_empty()) {
+            let rest = Bytes::copy_from_slice(rest);
+            this.next += rest.len();
+            return Poll::Ready(Some(Ok(Frame::data(rest))));
         }
         let Some(source) = &mut state.source else { return Poll::Ready(None) };
         let polled = Pin::new(source).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             match frame.data_ref() {
-                Some(chunk) if !state.lost && state.size + chunk.len() <= MAX_KEPT => {
-                    state.size += chunk.len();
-                    let chunk = chunk.clone();
-                    state.kept.push(chunk);
-                    this.next += 1;
+                Some(chunk) if !state.lost && state.kept.len() + chunk.len() <= MAX_KEPT => {
+                    state.kept.extend_from_slice(chunk);
+                    this.next += chunk.len();
                 }
                 Some(_) | None => {
                     state.lost = true;
-                    state.kept = Vec::new();
+                    state.kept = BytesMut::new();
                     this.next = 0;
                 }
             }
@@ -121,7 +114,7 @@ impl http_body::Body for Copy {
     fn size_hint(&self) -> SizeHint {
         let state = self.state.borrow();
         let rest = state.source.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint);
-        let kept: usize = state.kept.iter().skip(self.next).map(Bytes::len).sum();
+        let kept = state.kept.len().saturating_sub(self.next);
         match rest.exact() {
             Some(exact) => SizeHint::with_exact(exact + kept as u64),
             None => SizeHint::new(),
@@ -173,6 +166,19 @@ mod tests {
         assert!(replay.is_whole());
         first.frame().await.unwrap().unwrap();
         assert!(!replay.is_whole());
+    }
+
+    #[tokio::test]
+    async fn small_pieces_do_not_hold_the_buffers_that_they_came_in() {
+        let buffers: Vec<BytesMut> = (0..50).map(|_| BytesMut::zeroed(16 * 1024)).collect();
+        let pieces = buffers.into_iter().map(|mut buffer| buffer.split_to(1).freeze()).collect();
+        let replay = Replay::new(Body::boxed(Chunks(pieces)));
+        let mut first = replay.copy();
+        while let Some(frame) = first.frame().await {
+            let piece = frame.unwrap().into_data().unwrap();
+            assert!(piece.is_unique(), "the buffer of a piece that was sent on is held");
+        }
+        assert_eq!(replay.copy().collect(100).await.unwrap().len(), 50);
     }
 
     #[tokio::test]

@@ -11,6 +11,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::turn::in_tls;
+
 /// A byte stream to or from a peer.
 pub(crate) enum Stream {
     /// Bare TCP.
@@ -25,8 +27,8 @@ macro_rules! each {
     ($stream:expr, $io:ident => $call:expr) => {
         match $stream.get_mut() {
             Stream::Plain($io) => $call,
-            Stream::Client($io) => $call,
-            Stream::Server($io) => $call,
+            Stream::Client($io) => in_tls(|| $call),
+            Stream::Server($io) => in_tls(|| $call),
         }
     };
 }

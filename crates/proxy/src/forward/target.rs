@@ -46,6 +46,8 @@ pub(crate) struct Target {
     pub(crate) name: Arc<str>,
     expected: ExpectedPeers,
     sni: Arc<str>,
+    /// What a server outside the mesh has to prove; empty for plaintext.
+    outside: Arc<str>,
     configs: RefCell<HashMap<&'static [u8], Arc<ClientConfig>>>,
     peers: RefCell<HashMap<Arc<str>, Arc<PeerMeta>>>,
     destination: Arc<Destination>,
@@ -103,6 +105,10 @@ impl Target {
             name: outbound_cluster(port, subset.map(|subset| &*subset.name), service.host.as_str()),
             expected: ExpectedPeers::new(destination.identities.iter().cloned()),
             sni: preface::sni(&service.host, port).into(),
+            outside: match &policy.tls {
+                ClientTls::Simple { .. } => format!("{:?} {}", policy.tls, service.host).into(),
+                ClientTls::Auto | ClientTls::Mesh | ClientTls::Disable => "".into(),
+            },
             configs: RefCell::default(),
             peers: RefCell::default(),
             destination: destination.clone(),
@@ -149,7 +155,7 @@ impl Target {
 
     /// What tells this destination's connections from others' to the same address.
     pub(crate) fn pool_name(&self, plain: bool) -> Arc<str> {
-        if plain { "".into() } else { self.sni.clone() }
+        if plain { self.outside.clone() } else { self.sni.clone() }
     }
 
     fn mesh_config(&self, core: &Core, alpn: &'static [u8]) -> Arc<ClientConfig> {

@@ -19,6 +19,9 @@ use super::timer::{Pace, Patience};
 /// The most that is asked of the window at once.
 const RESERVE: usize = 64 * 1024;
 
+/// Data up to this size is copied before it is queued.
+const SMALL: usize = 4 * 1024;
+
 /// Counts the streams that are open; see [`super::H2Client::in_flight`].
 pub(super) struct InFlight(Rc<Cell<usize>>);
 
@@ -195,7 +198,7 @@ impl H2Upload {
         loop {
             if !self.pending.is_empty() {
                 let room = ready!(self.poll_room(cx))?;
-                let piece = self.pending.split_to(room.min(self.pending.len()));
+                let piece = owned(self.pending.split_to(room.min(self.pending.len())));
                 let last = self.pending.is_empty() && self.body.has_ended();
                 self.stream.send_data(piece, last).map_err(failed)?;
                 if last {
@@ -247,6 +250,11 @@ impl H2Upload {
             }
         }
     }
+}
+
+/// What h2 queues for a peer that does not read is counted by its length, but holds the buffer that it was read into.
+fn owned(piece: Bytes) -> Bytes {
+    if piece.len() <= SMALL { Bytes::copy_from_slice(&piece) } else { piece }
 }
 
 impl Drop for H2Upload {

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -16,7 +17,7 @@ use h2::server::{Connection, SendResponse};
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{Method, Request, Response, StatusCode};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::body::{Body, Io};
 use super::drain::Drain;
@@ -25,6 +26,7 @@ use super::h2_client::Pulse;
 use super::hop;
 use super::settings::{ConnEnd, EndReason, ServerSettings};
 use super::timer::{Pace, Timer};
+use crate::turn;
 
 /// Serves HTTP/2 on `io` until the connection ends. Needs a `LocalSet` or `LocalRuntime`: each stream is a local task.
 pub async fn serve_h2<IO, H>(
@@ -58,14 +60,20 @@ where
         tasks: JoinSet::new(),
     };
     let mut end = ConnEnd::new(EndReason::ClientClosed);
-    let cancelled = Rc::new(Cell::new(0));
+    let cancelled = Rc::new(Cancelled::default());
     loop {
         match poll_fn(|cx| life.poll_next(cx, &mut connection, &mut drain, &settings)).await {
             Step::Stream(request, respond) => {
                 end.requests += 1;
+                if cancelled.are_abuse(settings.h2_max_early_resets, end.requests) {
+                    end.reason = EndReason::Protocol;
+                    break;
+                }
                 let stream = Stream { settings: Rc::clone(&settings), cancelled: Rc::clone(&cancelled) };
                 let handler = Rc::clone(&handler);
-                life.tasks.spawn_local(async move { stream.serve(*request, respond, &*handler).await });
+                let serve = async move { stream.serve(*request, respond, &*handler).await };
+                // The stream's time began as its head was read, in this turn of the connection.
+                life.tasks.spawn_local(turn::in_turns(Some(turn::take()), serve));
                 if settings.max_requests.is_some_and(|max| end.requests >= max) {
                     life.end(&mut connection, EndReason::Finished);
                 }
@@ -78,7 +86,7 @@ where
     }
     drop(connection);
     life.tasks.shutdown().await;
-    end.cancelled = cancelled.get();
+    end.cancelled = cancelled.all.get();
     end
 }
 
@@ -148,16 +156,41 @@ impl Life {
 
 struct Stream {
     settings: Rc<ServerSettings>,
-    cancelled: Rc<Cell<u64>>,
+    cancelled: Rc<Cancelled>,
+}
+
+/// A stream that is taken back sooner than this was hardly meant.
+const EARLY: Duration = Duration::from_secs(1);
+
+/// Handlers that were dropped before they answered.
+#[derive(Default)]
+struct Cancelled {
+    all: Cell<u64>,
+    early: Cell<u64>,
+}
+
+impl Cancelled {
+    fn are_abuse(&self, most: Option<u64>, requests: u64) -> bool {
+        let early = self.early.get();
+        most.is_some_and(|most| early >= most && early.saturating_mul(2) > requests)
+    }
 }
 
 /// Counts a handler that was dropped before it answered.
-struct CountIfCancelled<'a>(&'a Cell<u64>, bool);
+struct CountIfCancelled<'a> {
+    cancelled: &'a Cancelled,
+    began: Instant,
+    answered: bool,
+}
 
 impl Drop for CountIfCancelled<'_> {
     fn drop(&mut self) {
-        if !self.1 {
-            self.0.set(self.0.get() + 1);
+        if self.answered {
+            return;
+        }
+        self.cancelled.all.set(self.cancelled.all.get() + 1);
+        if self.began.elapsed() < EARLY {
+            self.cancelled.early.set(self.cancelled.early.get() + 1);
         }
     }
 }
@@ -191,7 +224,8 @@ impl Stream {
             Body::h2(H2Body::new(recv, length, pace))
         };
         let response = {
-            let mut count = CountIfCancelled(&self.cancelled, false);
+            let mut count =
+                CountIfCancelled { cancelled: &self.cancelled, began: Instant::now(), answered: false };
             let mut handling = std::pin::pin!(handler(Request::from_parts(parts, body)));
             let response = poll_fn(|cx| {
                 if let Poll::Ready(response) = handling.as_mut().poll(cx) {
@@ -200,7 +234,7 @@ impl Stream {
                 respond.poll_reset(cx).map(|_| None)
             });
             let Some(response) = response.await else { return };
-            count.1 = true;
+            count.answered = true;
             response
         };
         let (mut parts, body) = response.into_parts();
@@ -208,6 +242,10 @@ impl Stream {
         if parts.status.is_informational() || body.is_upgraded() {
             let _ = respond.send_response(status_only(StatusCode::BAD_GATEWAY), true);
             return;
+        }
+        if parts.status == StatusCode::NO_CONTENT {
+            // RFC 9110 8.6.
+            parts.headers.remove(CONTENT_LENGTH);
         }
         let without_body = is_head
             || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)

@@ -72,6 +72,17 @@ pub fn prepare_request(headers: &mut HeaderMap, keep_upgrade: bool) {
     }
 }
 
+/// Makes a prepared request fit for its next hop: only HTTP/1.1 can offer to change protocols, and what edits of the user's
+/// added about a connection is not theirs to say.
+pub fn for_version(headers: &mut HeaderMap, keep_upgrade: bool) {
+    let upgrade = if keep_upgrade { headers.get(UPGRADE).cloned() } else { None };
+    headers.remove(CONNECTION);
+    strip_hop_by_hop(headers);
+    if let Some(upgrade) = upgrade {
+        headers.insert(UPGRADE, upgrade);
+    }
+}
+
 /// Makes a received response fit to pass on. A 101 keeps its `Upgrade` field.
 pub fn prepare_response(headers: &mut HeaderMap, switching: bool) {
     let upgrade = if switching { headers.get(UPGRADE).cloned() } else { None };
@@ -81,7 +92,8 @@ pub fn prepare_response(headers: &mut HeaderMap, switching: bool) {
     }
 }
 
-/// The protocols that an HTTP/1.1 request offers to change to.
+/// The protocol that an HTTP/1.1 request offers to change to, if we let it: WebSocket and nothing else. What follows the
+/// change is judged by nobody, and `h2c` would be more requests.
 pub fn offered_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let offers = headers.get_all(CONNECTION).iter().any(|value| {
         value
@@ -89,7 +101,13 @@ pub fn offered_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
             .split(|b| *b == b',')
             .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     });
-    if offers { headers.get(UPGRADE).cloned() } else { None }
+    let websocket = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .split(|b| *b == b',')
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+    };
+    (offers && headers.get_all(UPGRADE).iter().any(websocket)).then(|| HeaderValue::from_static("websocket"))
 }
 
 /// Fields that no client may have removed by naming them in `Connection`.
@@ -190,22 +208,20 @@ pub(super) fn request_from_h2(
         return Err(HeadError { status: 431, reason: "too many header fields" });
     }
     refuse_connection_fields(headers)?;
+    refuse_outer_space(headers)?;
     if let Some(host) = headers.get(HOST) {
         if headers.get_all(HOST).iter().count() > 1 {
             return Err(bad("the Host field is repeated"));
         }
-        let differs = parts
-            .uri
-            .authority()
-            .is_some_and(|a| !a.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()));
+        let host = Authority::try_from(host.as_bytes()).map_err(|_| bad("the Host field is malformed"))?;
+        check_authority(&host)?;
+        let differs = parts.uri.authority().is_some_and(|a| !a.as_str().eq_ignore_ascii_case(host.as_str()));
         if differs {
             return Err(bad("the Host field differs from :authority"));
         }
     }
     if let Some(authority) = parts.uri.authority() {
-        if authority.as_str().contains('@') || authority.host().is_empty() {
-            return Err(bad("the authority is malformed"));
-        }
+        check_authority(authority)?;
         let host =
             HeaderValue::try_from(authority.as_str()).map_err(|_| bad("the authority is malformed"))?;
         headers.insert(HOST, host);
@@ -244,6 +260,30 @@ fn refuse_connection_fields(headers: &HeaderMap) -> Result<(), HeadError> {
     }
     if headers.get_all(TE).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
         return Err(bad("te is not trailers"));
+    }
+    Ok(())
+}
+
+/// RFC 9113 8.2.1: "A field value MUST NOT start or end with an ASCII whitespace character." HTTP/1.1 takes such space off, so
+/// that the application would read another value than the one that was judged.
+fn refuse_outer_space(headers: &HeaderMap) -> Result<(), HeadError> {
+    if headers.values().any(|value| value.as_bytes() != value.as_bytes().trim_ascii()) {
+        return Err(bad("a field value begins or ends with white space"));
+    }
+    Ok(())
+}
+
+/// An authority is a host, without user information, and a port that is one.
+pub(super) fn check_authority(authority: &Authority) -> Result<(), HeadError> {
+    let text = authority.as_str();
+    let host = authority.host();
+    let port = text.strip_prefix(host).ok_or(bad("the authority has user information"))?;
+    let port_is_fine = match port.strip_prefix(':') {
+        None => port.is_empty(),
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
+    };
+    if host.is_empty() || text.contains('@') || !port_is_fine {
+        return Err(bad("the authority is malformed"));
     }
     Ok(())
 }

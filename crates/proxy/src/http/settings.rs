@@ -57,6 +57,9 @@ pub struct ServerSettings {
     pub h2_send_buffer: usize,
     /// HTTP/2: streams reset by the client and not accepted yet, before the connection is closed; 256.
     pub h2_max_pending_resets: usize,
+    /// HTTP/2: streams that the client takes back within a second of opening them, before the connection is closed, if they are
+    /// also more than half of all (CVE-2023-44487: each costs us a request and the client nothing); without limit.
+    pub h2_max_early_resets: Option<u64>,
     /// HTTP/2: send a ping when quiet for this long and close without an answer in as long; off.
     pub h2_ping: Option<Duration>,
 }
@@ -80,6 +83,7 @@ impl Default for ServerSettings {
             h2_connection_window: 16 * 1024 * 1024,
             h2_send_buffer: 256 * 1024,
             h2_max_pending_resets: 256,
+            h2_max_early_resets: None,
             h2_ping: None,
         }
     }

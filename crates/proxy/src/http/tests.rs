@@ -1,6 +1,7 @@
 //! The HTTP layer from outside: raw bytes over in-memory connections.
 
 mod client;
+mod downgrade;
 mod h2;
 mod server;
 mod smuggling;

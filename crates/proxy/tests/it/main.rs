@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod edge;
 mod enrolment;
+mod hop;
+mod open;
 mod rig;
 
 use std::io::{Read, Write};

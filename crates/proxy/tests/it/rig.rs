@@ -32,6 +32,8 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 /// The virtual address of the service `web`.
 pub(crate) const WEB: &str = "240.240.0.1:80";
+/// The one Gateway that a rig can serve.
+pub(crate) const EDGE: &str = "edge-9";
 /// The virtual address of the service `raw`.
 pub(crate) const RAW: &str = "240.240.0.2:7000";
 
@@ -39,6 +41,7 @@ pub(crate) const RAW: &str = "240.240.0.2:7000";
 pub(crate) struct Rig {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) control: Option<Control>,
+    pub(crate) certificate_ttl: Millis,
     root: leno_ca::Root,
     workers: Arc<Workers>,
     pods: BTreeMap<String, (String, bool)>,
@@ -68,6 +71,7 @@ impl Rig {
         });
         let mut rig = Self {
             control: None,
+            certificate_ttl: Millis(3_600_000),
             root,
             workers: Workers::start(2, "traffic").unwrap(),
             pods,
@@ -127,7 +131,9 @@ impl Rig {
                 json!({"workload": format!("default/{name}"), "identity": identity, "expires": expires}),
             )
         };
-        let tokens: serde_json::Map<String, Value> = self.pods.iter().map(token).collect();
+        let gateway = (EDGE.to_owned(), (format!("{EDGE}-istio"), true));
+        let pods = self.pods.iter().chain([(&gateway.0, &gateway.1)]);
+        let tokens: serde_json::Map<String, Value> = pods.map(token).collect();
         std::fs::write(self.path("tokens.json"), Value::Object(tokens).to_string()).unwrap();
     }
 
@@ -159,13 +165,13 @@ impl Rig {
         Bootstrap {
             workload: WorkloadId::new("default", name),
             uid: name.into(),
-            role: Role::Sidecar,
+            role: if name == EDGE { Role::Gateway } else { Role::Sidecar },
             cluster: "west".into(),
             trust_domain: TrustDomain::default(),
             control: vec![self.control_address.into()],
             control_identity: leno_identity::control_plane_identity(&TrustDomain::default()),
             roots: Roots::Pem(self.root.certificate_pem()),
-            certificate_ttl: Millis(3_600_000),
+            certificate_ttl: self.certificate_ttl,
             state_dir: Some(self.path(name)),
             capture: Capture::ProxyProtocol,
             address: proxy_address(name),
@@ -298,6 +304,28 @@ pub(crate) fn request(method: &str, path: &str, extra: &str) -> String {
 /// As [`request`], away from the runtime's threads.
 pub(crate) async fn ask(method: &'static str, path: &'static str, extra: &'static str) -> String {
     tokio::task::spawn_blocking(move || request(method, path, extra)).await.unwrap()
+}
+
+/// Reads until a text has come; everything that was read.
+pub(crate) fn read_until(stream: &mut impl Read, text: &str) -> String {
+    let (mut all, mut byte) = (Vec::new(), [0]);
+    while !all.ends_with(text.as_bytes()) {
+        assert_eq!(stream.read(&mut byte).unwrap(), 1, "closed after {:?}", String::from_utf8_lossy(&all));
+        all.push(byte[0]);
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// Whether a connection is closed or reset by its other end before it is quiet for long.
+pub(crate) fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut rest = [0; 4096];
+    loop {
+        match stream.read(&mut rest) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
 }
 
 /// A page of a proxy's admin port.

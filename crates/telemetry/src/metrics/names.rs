@@ -49,8 +49,10 @@ pub const OVERHEAD: Name = Name {
 };
 
 /// Bounds of [`OVERHEAD`], in seconds.
-pub const OVERHEAD_BUCKETS: [f64; 10] =
-    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05];
+pub const OVERHEAD_BUCKETS: [f64; 16] = [
+    0.000_025, 0.000_05, 0.000_075, 0.000_1, 0.000_15, 0.000_2, 0.000_3, 0.000_4, 0.000_5, 0.000_75, 0.001,
+    0.002_5, 0.005, 0.01, 0.025, 0.05,
+];
 
 /// The build; the value is 1.
 pub const BUILD: GaugeDef<2> =
@@ -116,9 +118,12 @@ pub const EJECTIONS: CounterDef<2> = CounterDef {
 /// Time of a probe between networks.
 pub const NETWORK_PROBE: HistogramDef<1> = HistogramDef {
     name: "leno_network_probe_seconds",
-    help: "Round trip of probes: to this machine (loopback) and to other networks.",
+    help: "Round trips of small messages. to=loopback: between two threads of this proxy, what the kernel adds to each hop.",
     labels: ["to"],
-    buckets: &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0],
+    buckets: &[
+        0.000_01, 0.000_02, 0.000_03, 0.000_04, 0.000_05, 0.000_06, 0.000_08, 0.000_1, 0.000_125, 0.000_15,
+        0.000_2, 0.000_3, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05,
+    ],
     per_unit: 1_000_000_000,
 };
 /// Requests held until their service's configuration came.

@@ -62,7 +62,10 @@ impl SessionTask {
                     None => return Ok(()),
                 },
                 permit = self.outbound.reserve(), if outgoing.is_some() => match (permit, outgoing.take()) {
-                    (Ok(permit), Some(delta)) => permit.send(Ok(delta)),
+                    (Ok(permit), Some(delta)) => {
+                        self.entry.sends(&delta);
+                        permit.send(Ok(delta));
+                    }
                     _ => return Ok(()),
                 },
                 // The service keeps the publisher: this cannot be closed while the session lives.

@@ -36,6 +36,8 @@ pub(super) fn read(node: &Node, errors: &Errors) -> Option<Expect> {
         passthrough: fields.flag("passthrough"),
         protocol: fields.text("protocol"),
         destination: fields.take("destination").map(json),
+        workload: fields.take("workload").map(json),
+        listener: fields.take("listener").map(json),
         diagnostics: texts(fields.list("diagnostics"), errors),
         no_diagnostics: texts(fields.list("no_diagnostics"), errors),
         conditions: fields.take("conditions").map(|node| conditions(node, errors)).unwrap_or_default(),

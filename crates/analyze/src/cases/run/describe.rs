@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use leno_decide::Step;
 use leno_model::{
-    AbortWith, Fault, HeaderEdits, Percent, RetryCondition, RetryPolicy, ServiceId, TrafficPolicy,
+    AbortWith, Fault, HeaderEdits, Listener, Percent, RetryCondition, RetryPolicy, ServiceId, TrafficPolicy,
+    Workload,
 };
 use serde_json::{Value, json};
 
@@ -56,8 +57,9 @@ fn condition_name(condition: RetryCondition) -> String {
     name.to_owned()
 }
 
-/// A destination's policy: durations in milliseconds, shares in percent.
-pub(super) fn policy(policy: &TrafficPolicy) -> Value {
+/// A destination's policy as a case writes it: durations in milliseconds, shares in percent.
+#[must_use]
+pub fn policy(policy: &TrafficPolicy) -> Value {
     let TrafficPolicy { balancer, limits, outlier, locality, tls } = policy;
     let outlier = outlier.as_ref().map(|outlier| {
         let mut value = json!(outlier);
@@ -71,6 +73,30 @@ pub(super) fn policy(policy: &TrafficPolicy) -> Value {
         "outlier": outlier,
         "locality": locality,
         "tls": tls,
+    })
+}
+
+/// What a workload's own proxy is told about it, but for the places that it comes from and the policies that select it.
+#[must_use]
+pub fn workload(workload: &Workload) -> Value {
+    json!({
+        "identity": workload.identity,
+        "network": workload.network,
+        "locality": workload.locality,
+        "owner": workload.owner,
+        "canonical_name": workload.canonical_name,
+        "canonical_revision": workload.canonical_revision,
+    })
+}
+
+/// A listener without its routes.
+#[must_use]
+pub fn listener(listener: &Listener) -> Value {
+    json!({
+        "name": listener.name,
+        "port": listener.port,
+        "host": listener.host.to_string(),
+        "protocol": listener.protocol,
     })
 }
 

@@ -12,7 +12,7 @@ use leno_model::{
 
 use super::{
     describe,
-    inbound::{Arriving, SOMEWHERE, Visitor, ask, conclude_all},
+    inbound::{Answer, Arriving, SOMEWHERE, Visitor, ask, conclude, conclude_all},
     world::CaseWorld,
 };
 use crate::cases::{
@@ -103,9 +103,17 @@ pub(super) fn through_gateway(
     if gateway.listeners(port).is_empty() {
         return Err(format!("the gateway {name} has no listener on port {port}"));
     }
+    let visitor =
+        Visitor { peer: None, source_ip: client.address, sni: client.sni, request: arriving.as_ref() };
+    let own = ask(world, id, port, &visitor, trace);
     let Some(arriving) = arriving else {
         let listener = gateway.by_sni(port, request.sni.as_deref());
         let listener = listener.ok_or_else(|| format!("no listener on port {port} fits"))?;
+        observed.listener = Some(describe::listener(&listener.listener));
+        if !matches!(own, Answer::Admitted) {
+            conclude(observed, own);
+            return Ok(());
+        }
         client.tcp(&listener.tcp, None, observed, trace);
         return Ok(());
     };
@@ -117,10 +125,16 @@ pub(super) fn through_gateway(
         }
         _ => None,
     };
+    observed.listener = accepted.map(|listener| describe::listener(&listener.listener));
     if let Some(listener) = accepted
         && matches!(&listener.listener.protocol, GatewayProtocol::Https(tls) if tls.certificates.is_empty())
     {
         return Err("the listener has no certificate".to_owned());
+    }
+    // As in the proxy: first what the gateway's own policies say, then routes.
+    if !matches!(own, Answer::Admitted) {
+        conclude(observed, own);
+        return Ok(());
     }
     let host = host_of(&arriving.authority).to_ascii_lowercase();
     match gateway.select_host(port, accepted.map(|listener| &listener.listener), &host) {
@@ -129,7 +143,10 @@ pub(super) fn through_gateway(
             answered(observed, 301, None);
             observed.location = Some(Some(format!("https://{host}{}", arriving.path)));
         }
-        HostSelection::Routes { routes, .. } => client.http(routes, arriving, port, observed, trace),
+        HostSelection::Routes { listener, routes, .. } => {
+            observed.listener.get_or_insert_with(|| describe::listener(&listener.listener));
+            client.http(routes, arriving, port, observed, trace);
+        }
         HostSelection::NotFound(_) => observed.outcome = Some(Outcome::NoRoute),
         HostSelection::Misdirected(_) => answered(observed, 421, None),
     }

@@ -294,11 +294,19 @@ fn direct_response(value: Cursor<'_>) -> Option<DirectResponse> {
 
 fn base64_bytes(value: Cursor<'_>) -> Option<Vec<u8>> {
     use base64::Engine as _;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text(value.clone())?).ok();
-    if bytes.is_none() {
+    let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(text(value.clone())?) else {
         value.invalid("not base64");
+        return None;
+    };
+    if std::str::from_utf8(&bytes).is_err() {
+        value.refuse(
+            codes::UNSUPPORTED_VALUE,
+            "a body that is not text is not supported by this release",
+            None,
+        );
+        return None;
     }
-    bytes
+    Some(bytes)
 }
 
 fn rewrite(value: Cursor<'_>) -> Option<Rewrite> {

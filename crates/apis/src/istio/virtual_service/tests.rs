@@ -87,3 +87,14 @@ fn a_bad_host_list_refuses_the_object() {
     assert!(matches!(parsed.objects[0].as_ref(), AnyObject::Refused(object) if object.name() == "v"));
     assert_eq!(parsed.diagnostics[0].effect, Some(Refused::Object));
 }
+
+#[test]
+fn a_body_of_bytes_that_are_no_text_is_refused_and_not_sent_in_another_form() {
+    let of = |bytes: &str| {
+        let spec = format!("  - directResponse: {{status: 200, body: {{bytes: {bytes}}}}}\n");
+        let (service, _) = service(&spec);
+        service.http[0].action.clone()
+    };
+    assert_eq!(of("aGVsbG8=").ok().unwrap().direct_response.as_ref().unwrap().body, b"hello");
+    assert_eq!(of("/wD/").refusal().unwrap().code, codes::UNSUPPORTED_VALUE);
+}

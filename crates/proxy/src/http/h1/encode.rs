@@ -45,7 +45,11 @@ pub(super) fn response_head(
     buf.put_u8(b' ');
     buf.put_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
     buf.put_slice(b"\r\n");
-    fields(buf, headers, framing, connection);
+    // A length without a body belongs to HEAD and 304; RFC 9110 8.6 forbids it in 1xx, 204 and 2xx to CONNECT.
+    let may_announce = framing == SendFraming::None
+        && connection != ConnectionField::Upgrade
+        && status != StatusCode::NO_CONTENT;
+    fields(buf, headers, framing, connection, may_announce);
 }
 
 pub(super) fn request_head(
@@ -64,14 +68,21 @@ pub(super) fn request_head(
         (_, _, None) => buf.put_u8(b'/'),
     }
     buf.put_slice(b" HTTP/1.1\r\n");
-    fields(buf, headers, framing, connection);
+    fields(buf, headers, framing, connection, false);
 }
 
-fn fields(buf: &mut BytesMut, headers: &HeaderMap, framing: SendFraming, connection: ConnectionField) {
+/// `may_announce`: the message's own `Content-Length` says what a body would have been.
+fn fields(
+    buf: &mut BytesMut,
+    headers: &HeaderMap,
+    framing: SendFraming,
+    connection: ConnectionField,
+    may_announce: bool,
+) {
     let mut te_trailers = false;
     for (name, value) in headers {
         if is_framing(name)
-            || (name == CONTENT_LENGTH && framing != SendFraming::None)
+            || (name == CONTENT_LENGTH && !may_announce)
             || (name == UPGRADE && connection != ConnectionField::Upgrade)
         {
             continue;

@@ -10,6 +10,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
 use super::scan::{HeadError, TOO_MANY_HEADERS, URI_TOO_LONG, bad};
+use crate::http::hop::check_authority;
 use crate::http::settings::HeadLimits;
 
 /// The most header fields that any setting allows.
@@ -207,20 +208,6 @@ fn parse_target(method: &Method, target: Bytes) -> Result<(Uri, Option<Authority
         None => PathAndQuery::from_static("/"),
     };
     Ok((Uri::from(path), Some(authority)))
-}
-
-fn check_authority(authority: &Authority) -> Result<(), HeadError> {
-    let text = authority.as_str();
-    let host = authority.host();
-    let port = text.strip_prefix(host).ok_or(bad("the authority has user information"))?;
-    let port_is_fine = match port.strip_prefix(':') {
-        None => port.is_empty(),
-        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
-    };
-    if host.is_empty() || text.contains('@') || !port_is_fine {
-        return Err(bad("the authority is malformed"));
-    }
-    Ok(())
 }
 
 /// RFC 9112 3.2: exactly one Host in HTTP/1.1; the target's own authority wins and Host is rewritten to it.

@@ -1,0 +1,162 @@
+//! What only one replica does, as long as it leads.
+//!
+//! Invariant: each duty compares before it writes, so that a new leader that finds everything in order writes nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::{
+    ByteString,
+    api::{admissionregistration::v1::MutatingWebhookConfiguration, core::v1::ConfigMap},
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+    core::ObjectMeta,
+};
+use leno_apis::Kind;
+use leno_identity::pem;
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Cluster, KubernetesError, MANAGER, failed, status::Statuses};
+use crate::{api::Api as Views, input::describe, published::Published};
+
+/// Between two rounds.
+const PERIOD: Duration = Duration::from_secs(1);
+/// After so many rounds everything is compared with the API server again, in case somebody changed it.
+const FULL_ROUND: u32 = 60;
+
+/// The ConfigMap from which pods mount the mesh's roots.
+const ROOTS: &str = "leno-ca-root-cert";
+const ROOTS_KEY: &str = "root-cert.pem";
+/// Namespaces without workloads of the mesh.
+const SYSTEM: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+
+/// The duties of a leader.
+pub(crate) struct Leader {
+    pub(crate) cluster: Cluster,
+    pub(crate) api: Arc<Views>,
+    pub(crate) leads: watch::Receiver<bool>,
+}
+
+/// What this leader knows to be written.
+#[derive(Default)]
+struct Done {
+    rooted: BTreeSet<String>,
+    bundled: bool,
+    statuses: Statuses,
+    rounds: u32,
+}
+
+/// Does the duties while leading, until `stop`.
+pub(crate) async fn run(leader: Leader, stop: CancellationToken) {
+    let mut done = Done::default();
+    let mut round = interval(PERIOD);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut led = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = round.tick() => {}
+        }
+        let leads = *leader.leads.borrow();
+        if leads != led {
+            tracing::info!(leads, pod = leader.cluster.pod, "leadership");
+            led = leads;
+        }
+        if !leads {
+            done = Done::default();
+            continue;
+        }
+        done.rounds += 1;
+        if done.rounds % FULL_ROUND == 0 {
+            done.rooted.clear();
+            done.bundled = false;
+        }
+        if let Err(error) = leader.duties(&mut done).await {
+            tracing::warn!(error = describe(&error), "a duty of the leader is left for the next round");
+        }
+    }
+}
+
+impl Leader {
+    async fn duties(&self, done: &mut Done) -> Result<(), KubernetesError> {
+        let roots = pem::encode_certificates(self.api.authority.bundle().roots());
+        if !done.bundled {
+            self.bundle(&roots).await?;
+            done.bundled = true;
+        }
+        let Some(published) = self.api.newest.load() else { return Ok(()) };
+        self.root_namespaces(&published, &roots, &mut done.rooted).await?;
+        done.statuses.write(&self.cluster, &self.api, &published).await
+    }
+
+    /// Writes the roots into every namespace that has not got them.
+    async fn root_namespaces(
+        &self,
+        published: &Published,
+        roots: &str,
+        rooted: &mut BTreeSet<String>,
+    ) -> Result<(), KubernetesError> {
+        let namespaces =
+            published.world.of_kind(Kind::Namespace).map(|object| object.metadata().name.clone());
+        for namespace in namespaces.filter(|it| !SYSTEM.contains(&it.as_str())) {
+            if rooted.contains(&namespace) {
+                continue;
+            }
+            let maps: Api<ConfigMap> = Api::namespaced(self.cluster.client.clone(), &namespace);
+            let what = format!("ConfigMap {namespace}/{ROOTS} cannot be written");
+            let found = maps.get_opt(ROOTS).await.map_err(failed(what.clone()))?;
+            let same = found.is_some_and(|it| {
+                it.data.is_some_and(|data| data.get(ROOTS_KEY).is_some_and(|it| it == roots))
+            });
+            if !same {
+                let map = ConfigMap {
+                    metadata: ObjectMeta { name: Some(ROOTS.to_owned()), ..ObjectMeta::default() },
+                    data: Some(BTreeMap::from([(ROOTS_KEY.to_owned(), roots.to_owned())])),
+                    ..ConfigMap::default()
+                };
+                match maps.patch(ROOTS, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map)).await {
+                    Ok(_) => {}
+                    // A namespace that is going takes nothing new.
+                    Err(error) if super::is_status(&error, 403) || super::is_status(&error, 404) => {
+                        tracing::debug!(%error, namespace, "the roots are not written");
+                    }
+                    Err(error) => return Err(failed(what)(error)),
+                }
+            }
+            rooted.insert(namespace);
+        }
+        Ok(())
+    }
+
+    /// Keeps the bundle by which the API server verifies our webhook.
+    async fn bundle(&self, roots: &str) -> Result<(), KubernetesError> {
+        let name = &self.cluster.config.webhook();
+        let api: Api<MutatingWebhookConfiguration> = Api::all(self.cluster.client.clone());
+        let what = format!("MutatingWebhookConfiguration {name} cannot be kept up to date");
+        let Some(mut found) = api.get_opt(name).await.map_err(failed(what.clone()))? else { return Ok(()) };
+        let bundle = ByteString(roots.as_bytes().to_vec());
+        let mut stale = false;
+        for hook in found.webhooks.iter_mut().flatten() {
+            stale |= hook.client_config.ca_bundle.replace(bundle.clone()).as_ref() != Some(&bundle);
+        }
+        if stale {
+            // The resource version is in it: a change in between is not overwritten.
+            let patch = json!({
+                "metadata": {"resourceVersion": found.metadata.resource_version}, "webhooks": found.webhooks,
+            });
+            api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map_err(failed(what))?;
+            tracing::info!(webhook = name, "its bundle is up to date");
+        }
+        Ok(())
+    }
+}

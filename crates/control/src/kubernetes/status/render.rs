@@ -1,0 +1,205 @@
+//! A compiler's status as the JSON of the object's `status`.
+
+use std::collections::BTreeMap;
+
+use leno_compile::{Condition, ListenerStatus, ObjectStatus, ParentName};
+use serde_json::{Map, Value, json};
+
+/// Names us in the entries of routes' parents.
+pub(super) const CONTROLLER: &str = "leno.dev/gateway-controller";
+/// The condition that says that proxies have it.
+const ACKNOWLEDGED: &str = "leno.dev/Acknowledged";
+
+/// What a status is rendered with.
+pub(super) struct Context<'a> {
+    /// The status as it is.
+    pub(super) before: &'a Value,
+    /// The generation of the object that is spoken of.
+    pub(super) generation: Option<i64>,
+    /// RFC 3339.
+    pub(super) now: String,
+    pub(super) acknowledged: Acknowledged,
+}
+
+/// How far proxies are.
+#[derive(Clone, Copy)]
+pub(super) struct Acknowledged {
+    /// Whether all have what the status speaks of.
+    pub(super) all: bool,
+    /// How many of how many.
+    pub(super) count: (usize, usize),
+}
+
+/// The new status; `None` when it is what is there.
+pub(super) fn render(group: &str, status: &ObjectStatus, context: &Context<'_>) -> Option<Value> {
+    let ObjectStatus { conditions, parents, listeners } = status;
+    let mut after = Map::new();
+    if !conditions.is_empty() || group != "gateway.networking.k8s.io" || !listeners.is_empty() {
+        let old = context.before.get("conditions");
+        let mut all = render_conditions(conditions, old, context);
+        all.push(context.acknowledged(old));
+        after.insert("conditions".to_owned(), keep_others(all, old));
+    }
+    if !parents.is_empty() {
+        after.insert("parents".to_owned(), render_parents(parents, context));
+    }
+    if !listeners.is_empty() {
+        after.insert("listeners".to_owned(), render_listeners(listeners, context));
+    }
+    if group != "gateway.networking.k8s.io" {
+        after.insert("observedGeneration".to_owned(), json!(context.generation));
+    }
+    let same = after.iter().all(|(key, value)| context.before.get(key) == Some(value));
+    (!same).then_some(Value::Object(after))
+}
+
+impl Context<'_> {
+    fn acknowledged(&self, old: Option<&Value>) -> Value {
+        let Acknowledged { all, count: (of, total) } = self.acknowledged;
+        let condition = if all {
+            Condition { status: true, reason: "Acknowledged", message: format!("acknowledged {of}/{total}") }
+        } else {
+            Condition::no("Pending", "proxies have not acknowledged it yet")
+        };
+        self.condition(ACKNOWLEDGED, &condition, old)
+    }
+
+    /// One condition; its time is the old one's unless it changed.
+    fn condition(&self, name: &str, condition: &Condition, old: Option<&Value>) -> Value {
+        let Condition { status, reason, message } = condition;
+        let status = if *status { "True" } else { "False" };
+        let old = old.and_then(Value::as_array).and_then(|all| all.iter().find(|it| it["type"] == name));
+        let since =
+            old.filter(|old| old["status"] == status).and_then(|old| old["lastTransitionTime"].as_str());
+        json!({
+            "type": name, "status": status, "reason": reason, "message": message,
+            "observedGeneration": self.generation, "lastTransitionTime": since.unwrap_or(&self.now),
+        })
+    }
+}
+
+fn render_conditions(
+    conditions: &BTreeMap<&'static str, Condition>,
+    old: Option<&Value>,
+    context: &Context<'_>,
+) -> Vec<Value> {
+    conditions.iter().map(|(name, condition)| context.condition(name, condition, old)).collect()
+}
+
+/// Conditions of types that are not ours stay.
+fn keep_others(mut ours: Vec<Value>, old: Option<&Value>) -> Value {
+    let others = old.and_then(Value::as_array).into_iter().flatten();
+    // What the CRD's default says of an object that nobody has looked at yet is not another's.
+    let others = others.filter(|it| it["reason"] != "Pending" || it["type"] == ACKNOWLEDGED);
+    let names: Vec<Value> = ours.iter().map(|it| it["type"].clone()).collect();
+    ours.extend(others.filter(|it| !names.contains(&it["type"])).cloned());
+    Value::Array(ours)
+}
+
+fn render_parents(
+    parents: &BTreeMap<ParentName, leno_compile::ParentStatus>,
+    context: &Context<'_>,
+) -> Value {
+    let old = context.before.get("parents").and_then(Value::as_array);
+    let mut all: Vec<Value> = Vec::new();
+    for (name, status) in parents {
+        let reference = reference(name);
+        let before = old
+            .into_iter()
+            .flatten()
+            .find(|it| it["parentRef"] == reference && it["controllerName"] == CONTROLLER);
+        let before = before.and_then(|it| it.get("conditions"));
+        let mut conditions = render_conditions(&status.conditions, before, context);
+        conditions.push(context.acknowledged(before));
+        all.push(json!({"parentRef": reference, "controllerName": CONTROLLER, "conditions": conditions}));
+    }
+    all.extend(old.into_iter().flatten().filter(|it| it["controllerName"] != CONTROLLER).cloned());
+    Value::Array(all)
+}
+
+fn reference(name: &ParentName) -> Value {
+    let ParentName { group, kind, namespace, name, section_name, port } = name;
+    let mut reference = json!({"group": group, "kind": kind, "namespace": namespace, "name": name});
+    if let Some(section) = section_name {
+        reference["sectionName"] = json!(section);
+    }
+    if let Some(port) = port {
+        reference["port"] = json!(port);
+    }
+    reference
+}
+
+fn render_listeners(
+    listeners: &BTreeMap<std::sync::Arc<str>, ListenerStatus>,
+    context: &Context<'_>,
+) -> Value {
+    let old = context.before.get("listeners").and_then(Value::as_array);
+    let render = |(name, status): (&std::sync::Arc<str>, &ListenerStatus)| {
+        let ListenerStatus { attached_routes, supported_kinds, conditions } = status;
+        let before =
+            old.into_iter().flatten().find(|it| it["name"] == **name).and_then(|it| it.get("conditions"));
+        let kinds: Vec<Value> =
+            supported_kinds.iter().map(|(group, kind)| json!({"group": group, "kind": kind})).collect();
+        json!({
+            "name": name, "attachedRoutes": attached_routes, "supportedKinds": kinds,
+            "conditions": render_conditions(conditions, before, context),
+        })
+    };
+    Value::Array(listeners.iter().map(render).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(before: &Value, now: &str) -> Context<'_> {
+        let acknowledged = Acknowledged { all: true, count: (3, 3) };
+        Context { before, generation: Some(2), now: now.to_owned(), acknowledged }
+    }
+
+    fn route() -> ObjectStatus {
+        let parent = ParentName {
+            group: "".into(),
+            kind: "Service".into(),
+            namespace: "shop".into(),
+            name: "cart".into(),
+            section_name: None,
+            port: None,
+        };
+        let conditions = BTreeMap::from([("Accepted", Condition::yes("Accepted"))]);
+        let parents = BTreeMap::from([(parent, leno_compile::ParentStatus { conditions })]);
+        ObjectStatus { parents, ..ObjectStatus::default() }
+    }
+
+    const GROUP: &str = "gateway.networking.k8s.io";
+
+    #[test]
+    fn a_status_that_is_there_is_not_written_again() {
+        let first = render(GROUP, &route(), &context(&Value::Null, "2026-01-01T00:00:00Z")).unwrap();
+        assert_eq!(first["parents"][0]["conditions"][1]["message"], "acknowledged 3/3");
+        assert_eq!(render(GROUP, &route(), &context(&first, "2026-01-02T00:00:00Z")), None);
+    }
+
+    #[test]
+    fn another_controllers_entries_are_kept() {
+        let theirs =
+            json!({"parentRef": {"name": "edge"}, "controllerName": "example.com/other", "conditions": []});
+        let before = json!({"parents": [theirs]});
+        let after = render(GROUP, &route(), &context(&before, "2026-01-01T00:00:00Z")).unwrap();
+        let parents = after["parents"].as_array().unwrap();
+        assert_eq!(parents.len(), 2);
+        assert!(parents.contains(&theirs));
+    }
+
+    #[test]
+    fn a_transition_has_its_own_time() {
+        let first = render(GROUP, &route(), &context(&Value::Null, "2026-01-01T00:00:00Z")).unwrap();
+        let mut changed = route();
+        let status = changed.parents.values_mut().next().unwrap();
+        status.conditions.insert("Accepted", Condition::no("NotAllowed", "because"));
+        let second = render(GROUP, &changed, &context(&first, "2026-01-02T00:00:00Z")).unwrap();
+        let conditions = &second["parents"][0]["conditions"];
+        assert_eq!(conditions[0]["lastTransitionTime"], "2026-01-02T00:00:00Z");
+        assert_eq!(conditions[1]["lastTransitionTime"], "2026-01-01T00:00:00Z");
+    }
+}
