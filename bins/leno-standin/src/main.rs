@@ -74,8 +74,17 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn spec(arguments: Arguments) -> StandInSpec {
-    let Arguments { app, version, mut http, tcp, server_first, grpc_calls, close_at_once: _, grace: _, linger: _ } =
-        arguments;
+    let Arguments {
+        app,
+        version,
+        mut http,
+        tcp,
+        server_first,
+        grpc_calls,
+        close_at_once: _,
+        grace: _,
+        linger: _,
+    } = arguments;
     let port = std::env::var("PORT").ok().and_then(|port| port.parse().ok());
     if http.is_empty() && tcp.is_empty() && server_first.is_none() {
         http.push(port.unwrap_or(8080));
@@ -85,12 +94,14 @@ fn spec(arguments: Arguments) -> StandInSpec {
         port_name: String::new(),
         protocol,
     };
-    let mut listeners: Vec<ListenSpec> = http.into_iter().map(|port| listen(port, StandInProtocol::Auto)).collect();
+    let mut listeners: Vec<ListenSpec> =
+        http.into_iter().map(|port| listen(port, StandInProtocol::Auto)).collect();
     listeners.extend(tcp.into_iter().map(|port| listen(port, StandInProtocol::Tcp)));
     let banner = "220 leno-standin\r\n".to_owned();
     listeners.extend(server_first.map(|port| listen(port, StandInProtocol::TcpServerFirst(banner))));
     let (namespace, service_account) = account().unwrap_or_default();
-    let variables: Vec<(String, String)> = std::env::vars().filter(|(name, _)| !is_of_kubernetes(name)).collect();
+    let variables: Vec<(String, String)> =
+        std::env::vars().filter(|(name, _)| !is_of_kubernetes(name)).collect();
     let calls = from_environment(
         variables.iter().map(|(name, value)| (name.as_str(), value.as_str())),
         |host, port| Some(protocol_of(host, port, grpc_calls)),

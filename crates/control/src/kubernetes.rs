@@ -20,7 +20,6 @@ pub(crate) mod status;
 pub(crate) mod token_review;
 pub(crate) mod webhook;
 
-
 use kube::Client;
 
 use crate::config::KubernetesConfig;
@@ -68,8 +67,10 @@ pub enum KubernetesError {
 impl Cluster {
     /// By the pod's service account, or by `KUBECONFIG`.
     pub(crate) async fn connect(config: KubernetesConfig) -> Result<Self, KubernetesError> {
-        let client = Client::try_default().await.map_err(|error| KubernetesError::Configuration(Box::new(error)))?;
-        let pod = std::env::var("POD_NAME").unwrap_or_else(|_| format!("leno-control-{}", std::process::id()));
+        let client =
+            Client::try_default().await.map_err(|error| KubernetesError::Configuration(Box::new(error)))?;
+        let pod =
+            std::env::var("POD_NAME").unwrap_or_else(|_| format!("leno-control-{}", std::process::id()));
         Ok(Self { client, config, pod })
     }
 

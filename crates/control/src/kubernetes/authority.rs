@@ -27,7 +27,8 @@ pub(crate) async fn authority(
 ) -> Result<AuthorityPem, KubernetesError> {
     let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.config.namespace);
     for secret in [PLUGGED_IN, OWN] {
-        let found = secrets.get_opt(secret).await.map_err(failed(format!("Secret {secret} cannot be read")))?;
+        let found =
+            secrets.get_opt(secret).await.map_err(failed(format!("Secret {secret} cannot be read")))?;
         if let Some(found) = found {
             return pem(&found);
         }
@@ -35,7 +36,10 @@ pub(crate) async fn authority(
     let made = Intermediate::issue_by(&Root::generate(domain, now())?, name, now())?;
     match secrets.create(&PostParams::default(), &secret(made.pem())).await {
         Ok(_) => {
-            tracing::info!(secret = OWN, "a new authority was made; plug in `cacerts` to share a root with other clusters");
+            tracing::info!(
+                secret = OWN,
+                "a new authority was made; plug in `cacerts` to share a root with other clusters"
+            );
             Ok(made.pem().clone())
         }
         Err(error) if is_status(&error, 409) => {
@@ -55,7 +59,9 @@ fn pem(secret: &Secret) -> Result<AuthorityPem, KubernetesError> {
     let needed = |key: &str| {
         text(key).ok_or_else(|| KubernetesError::Secret {
             name: name.clone(),
-            problem: format!("the key {key} is missing or no text; ca-cert.pem, ca-key.pem and root-cert.pem are needed"),
+            problem: format!(
+                "the key {key} is missing or no text; ca-cert.pem, ca-key.pem and root-cert.pem are needed"
+            ),
         })
     };
     let ca_cert = needed("ca-cert.pem")?;

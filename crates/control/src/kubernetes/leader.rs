@@ -115,7 +115,9 @@ impl Leader {
             let maps: Api<ConfigMap> = Api::namespaced(self.cluster.client.clone(), &namespace);
             let what = format!("ConfigMap {namespace}/{ROOTS} cannot be written");
             let found = maps.get_opt(ROOTS).await.map_err(failed(what.clone()))?;
-            let same = found.is_some_and(|it| it.data.is_some_and(|data| data.get(ROOTS_KEY).is_some_and(|it| it == roots)));
+            let same = found.is_some_and(|it| {
+                it.data.is_some_and(|data| data.get(ROOTS_KEY).is_some_and(|it| it == roots))
+            });
             if !same {
                 let map = ConfigMap {
                     metadata: ObjectMeta { name: Some(ROOTS.to_owned()), ..ObjectMeta::default() },

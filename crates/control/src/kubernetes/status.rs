@@ -63,8 +63,10 @@ impl Statuses {
         let proxies = rollout::proxies(&views.sessions, published);
         let rollout = rollout::rollout(&proxies);
         let connected = proxies.iter().filter(|proxy| proxy.connected);
-        let oldest = connected.map(|proxy| proxy.acknowledged.unwrap_or(0)).min().unwrap_or(published.generation);
-        let due: Vec<Due> = self.due(published, oldest, (rollout.connected, rollout.connected)).take(A_ROUND).collect();
+        let oldest =
+            connected.map(|proxy| proxy.acknowledged.unwrap_or(0)).min().unwrap_or(published.generation);
+        let due: Vec<Due> =
+            self.due(published, oldest, (rollout.connected, rollout.connected)).take(A_ROUND).collect();
         let results: Vec<_> = stream::iter(due)
             .map(|due| async move { (write_one(cluster, published, &due).await, due) })
             .buffer_unordered(AT_A_TIME)

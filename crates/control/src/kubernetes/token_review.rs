@@ -72,7 +72,8 @@ impl TokenReviews {
         }
         let user = user.unwrap_or_default();
         let name = user.username.unwrap_or_default();
-        let of_a_pod = user.extra.is_some_and(|extra| extra.get(POD_NAME).is_some_and(|pods| pods.len() == 1));
+        let of_a_pod =
+            user.extra.is_some_and(|extra| extra.get(POD_NAME).is_some_and(|pods| pods.len() == 1));
         let account = name.strip_prefix(SERVICE_ACCOUNT).and_then(|account| account.split_once(':'));
         let identity = account
             .filter(|_| of_a_pod)

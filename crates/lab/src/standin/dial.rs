@@ -107,7 +107,8 @@ impl Dialer {
             (Some(ip), _) => Some(SocketAddr::new(ip, port)),
             (None, Names::Given(resolver)) => resolver(host, port),
             (None, Names::System) => {
-                let found = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((host, port))).await;
+                let found =
+                    tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((host, port))).await;
                 found.ok()?.ok()?.next()
             }
         }

@@ -36,7 +36,8 @@ pub(super) async fn served(client: &Client) -> Result<Vec<Served>, kube::Error> 
                 let list = list(client, info.group, version).await?;
                 resources.insert(place.clone(), list);
             }
-            let plural = resources[&place].iter().find(|(kind, _)| kind == info.name).map(|(_, plural)| plural);
+            let plural =
+                resources[&place].iter().find(|(kind, _)| kind == info.name).map(|(_, plural)| plural);
             if let Some(plural) = plural {
                 found.push(Served { kind: info.kind, resource: resource(info, version, plural) });
                 break;

@@ -97,13 +97,16 @@ impl Held {
             }
             Event::Put(json) => match read(&json, |name| held.objects.get(name)) {
                 Some((name, object)) => {
-                    let same = held.objects.get(&name).is_some_and(|old| Arc::ptr_eq(&old.object, &object.object));
+                    let same =
+                        held.objects.get(&name).is_some_and(|old| Arc::ptr_eq(&old.object, &object.object));
                     held.objects.insert(name, object);
                     !same
                 }
                 None => false,
             },
-            Event::Gone(json) => read(&json, |_| None).is_some_and(|(name, _)| held.objects.remove(&name).is_some()),
+            Event::Gone(json) => {
+                read(&json, |_| None).is_some_and(|(name, _)| held.objects.remove(&name).is_some())
+            }
         };
     }
 
@@ -139,7 +142,9 @@ fn read<'a>(
         Some(old) if refused && !matches!(&*old.object, AnyObject::Refused(_)) => {
             HeldObject { object: old.object.clone(), diagnostics, kept: true }
         }
-        Some(old) if old.object == object => HeldObject { object: old.object.clone(), diagnostics, kept: false },
+        Some(old) if old.object == object => {
+            HeldObject { object: old.object.clone(), diagnostics, kept: false }
+        }
         _ => HeldObject { object, diagnostics, kept: false },
     };
     Some((name, held))

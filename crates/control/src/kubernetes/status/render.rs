@@ -69,7 +69,8 @@ impl Context<'_> {
         let Condition { status, reason, message } = condition;
         let status = if *status { "True" } else { "False" };
         let old = old.and_then(Value::as_array).and_then(|all| all.iter().find(|it| it["type"] == name));
-        let since = old.filter(|old| old["status"] == status).and_then(|old| old["lastTransitionTime"].as_str());
+        let since =
+            old.filter(|old| old["status"] == status).and_then(|old| old["lastTransitionTime"].as_str());
         json!({
             "type": name, "status": status, "reason": reason, "message": message,
             "observedGeneration": self.generation, "lastTransitionTime": since.unwrap_or(&self.now),
@@ -103,7 +104,10 @@ fn render_parents(
     let mut all: Vec<Value> = Vec::new();
     for (name, status) in parents {
         let reference = reference(name);
-        let before = old.into_iter().flatten().find(|it| it["parentRef"] == reference && it["controllerName"] == CONTROLLER);
+        let before = old
+            .into_iter()
+            .flatten()
+            .find(|it| it["parentRef"] == reference && it["controllerName"] == CONTROLLER);
         let before = before.and_then(|it| it.get("conditions"));
         let mut conditions = render_conditions(&status.conditions, before, context);
         conditions.push(context.acknowledged(before));
@@ -132,7 +136,8 @@ fn render_listeners(
     let old = context.before.get("listeners").and_then(Value::as_array);
     let render = |(name, status): (&std::sync::Arc<str>, &ListenerStatus)| {
         let ListenerStatus { attached_routes, supported_kinds, conditions } = status;
-        let before = old.into_iter().flatten().find(|it| it["name"] == **name).and_then(|it| it.get("conditions"));
+        let before =
+            old.into_iter().flatten().find(|it| it["name"] == **name).and_then(|it| it.get("conditions"));
         let kinds: Vec<Value> =
             supported_kinds.iter().map(|(group, kind)| json!({"group": group, "kind": kind})).collect();
         json!({
@@ -147,7 +152,7 @@ fn render_listeners(
 mod tests {
     use super::*;
 
-    fn context(before: &Value, now: &str) -> Context<'_> {
+    fn context<'a>(before: &'a Value, now: &str) -> Context<'a> {
         let acknowledged = Acknowledged { all: true, count: (3, 3) };
         Context { before, generation: Some(2), now: now.to_owned(), acknowledged }
     }
@@ -177,7 +182,8 @@ mod tests {
 
     #[test]
     fn another_controllers_entries_are_kept() {
-        let theirs = json!({"parentRef": {"name": "edge"}, "controllerName": "example.com/other", "conditions": []});
+        let theirs =
+            json!({"parentRef": {"name": "edge"}, "controllerName": "example.com/other", "conditions": []});
         let before = json!({"parents": [theirs]});
         let after = render(GROUP, &route(), &context(&before, "2026-01-01T00:00:00Z")).unwrap();
         let parents = after["parents"].as_array().unwrap();
