@@ -202,7 +202,7 @@ struct Prepared {
 /// Where objects come from.
 enum From {
     Manifests { input: Input, first: Said },
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
 }
 
 impl Prepared {
@@ -229,7 +229,7 @@ impl Prepared {
             domain: config.trust_domain.clone(),
         };
         let names = cluster.service_names();
-        Self::new(config, &pem, From::Cluster(cluster), Proofs::Reviews(reviews), names)
+        Self::new(config, &pem, From::Cluster(Box::new(cluster)), Proofs::Reviews(reviews), names)
     }
 
     fn new(
@@ -307,6 +307,7 @@ impl Prepared {
         match from {
             From::Manifests { input, first: _ } => part(&mut parts, input::follow(input, said, stop.clone())),
             From::Cluster(cluster) => {
+                let cluster = *cluster;
                 let secrets = cluster.config.gateways.secret_namespaces.clone();
                 let follow = input::follow_kubernetes(cluster.client.clone(), secrets, said, stop.clone());
                 part(&mut parts, follow);

@@ -108,7 +108,10 @@ async fn answer(cluster: &Cluster, request: Request<Incoming>) -> Response<Full<
     let Ok(asked) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
         return plain(StatusCode::BAD_REQUEST, "the body is no JSON");
     };
-    let namespace = namespace(cluster, &asked).await;
+    // Who cannot see the labels does not know whether the pod is enrolled: with 500 the webhook's failurePolicy decides.
+    let Ok(namespace) = namespace(cluster, &asked).await else {
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, "the pod's namespace cannot be read");
+    };
     let answered = review(&cluster.config.injection, &namespace, &asked);
     let mut response = Response::new(Full::new(Bytes::from(answered.to_string())));
     response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
@@ -116,18 +119,22 @@ async fn answer(cluster: &Cluster, request: Request<Incoming>) -> Response<Full<
 }
 
 /// The pod's namespace, asked for: a watch may be behind a label that was set a moment ago.
-async fn namespace(cluster: &Cluster, asked: &Value) -> leno_inject::Namespace {
+async fn namespace(cluster: &Cluster, asked: &Value) -> Result<leno_inject::Namespace, ()> {
     let name = asked.pointer("/request/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
     let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
-    let labels = match timeout(NAMESPACE_PATIENCE, namespaces.get_opt(&name)).await {
-        Ok(Ok(found)) => found.and_then(|found| found.metadata.labels).unwrap_or_default(),
+    match timeout(NAMESPACE_PATIENCE, namespaces.get(&name)).await {
+        Ok(Ok(found)) => {
+            Ok(leno_inject::Namespace { name, labels: found.metadata.labels.unwrap_or_default() })
+        }
         Ok(Err(error)) => {
             tracing::warn!(%error, namespace = name, "a pod's namespace cannot be read");
-            Default::default()
+            Err(())
         }
-        Err(_) => Default::default(),
-    };
-    leno_inject::Namespace { name, labels }
+        Err(_) => {
+            tracing::warn!(namespace = name, "a pod's namespace cannot be read in time");
+            Err(())
+        }
+    }
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {

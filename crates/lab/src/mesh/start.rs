@@ -234,6 +234,7 @@ fn cluster(
         api: SocketAddr::new(block.control(index), API_PORT),
         paths: paths.clone(),
         overlay: Some(overlay::file(folder)),
+        kubernetes: None,
         ca_dir: folder.join("ca"),
         tokens: Some(tokens_file.clone()),
         state_dir: Some(folder.join("state")),

@@ -152,7 +152,7 @@ fn render_listeners(
 mod tests {
     use super::*;
 
-    fn context(before: &Value, now: &str) -> Context<'_> {
+    fn context<'a>(before: &'a Value, now: &str) -> Context<'a> {
         let acknowledged = Acknowledged { all: true, count: (3, 3) };
         Context { before, generation: Some(2), now: now.to_owned(), acknowledged }
     }
