@@ -274,6 +274,7 @@ mod tests {
         assert_eq!(file, Roots::File { file: "/a/b".into() });
     }
 
+    #[test]
     fn only_its_own_machine_or_pod_may_speak_with_a_workloads_identity() {
         let bootstrap = Bootstrap {
             workload: WorkloadId::new("default", "a"),

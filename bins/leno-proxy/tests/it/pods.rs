@@ -253,6 +253,27 @@ fn what_the_mesh_does_not_know_passes_and_administration_is_for_the_pod_itself()
 }
 
 #[test]
+fn the_outbound_port_is_for_its_own_pod_at_either_of_its_addresses() {
+    let Some(mut mesh) = Mesh::new() else { return };
+    mesh.start();
+    // Somebody else's rules lead strangers to the outbound port, with an address that is not the port's own.
+    let rules = "table inet other { chain in { type nat hook prerouting priority -110; tcp dport 8090 redirect to :15001; }; };";
+    mesh.network.pods[0].run(0, &["nft", rules]).unwrap();
+    for address in pod_addresses(0) {
+        let host = if address.contains(':') { format!("[{address}]") } else { address };
+        let refused = mesh.outsider(&format!("http://{host}:8090/page")).unwrap_err();
+        assert!(
+            refused.contains("exit status: 52") || refused.contains("exit status: 56"),
+            "{host}: {refused}"
+        );
+    }
+    for address in [NODE[0].to_owned(), format!("[{}]", NODE[1])] {
+        let own = get(&mesh.network.pods[0], APP, &format!("http://{address}:8080/page"));
+        assert_eq!(own.unwrap(), "somebody outside", "from the pod's address of that family");
+    }
+}
+
+#[test]
 fn a_proxy_without_working_capture_is_not_ready_and_says_why() {
     let Some(mut mesh) = Mesh::new() else { return };
     mesh.proxy(0);

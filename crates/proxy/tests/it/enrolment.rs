@@ -1,6 +1,9 @@
-//! Certificates by a token that is a file, as in a pod.
+//! Certificates: by a token that is a file, as in a pod, and again and again.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use leno_model::Millis;
 use leno_proxy::{JoinToken, bootstrap::Roots};
@@ -36,4 +39,22 @@ async fn a_certificate_that_ran_out_is_replaced_by_the_token_that_is_in_the_file
     rig.add_token("the kubelet's next token", "web-0");
     rig.start_control().await;
     until("there is a new one", async || not_after("web-0").await > now()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_the_shortest_life_are_renewed_and_not_without_a_pause() {
+    let mut rig = Rig::start("", 1).await;
+    rig.certificate_ttl = Millis(1000);
+    let _proxy = rig.proxy("web-0").await;
+    let began = Instant::now();
+    let mut serials = BTreeSet::new();
+    while began.elapsed() < Duration::from_secs(3) || serials.len() < 3 {
+        assert!(began.elapsed() < Duration::from_secs(60), "{serials:?}");
+        let page: Value = serde_json::from_str(&admin("web-0", "/certs").await).unwrap();
+        serials.insert(page["serial"].to_string());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // One at the start, one in progress, and one for each half second.
+    let most = 2 + began.elapsed().as_millis() / 500;
+    assert!(serials.len() as u128 <= most, "{} in {:?}", serials.len(), began.elapsed());
 }
