@@ -5,5 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod capture;
+mod mesh;
 mod namespace;
 mod pods;

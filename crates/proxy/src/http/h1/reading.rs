@@ -131,10 +131,8 @@ impl<IO: Io> State<IO> {
             });
         }
         if !waiting.begun && !waiting.drain_grace && drain.poll_started(cx).is_ready() {
-            if !waiting.first {
-                return Poll::Ready(Next::End(EndReason::Drained));
-            }
-            // Its first request is probably on the way.
+            // A request may be on the way: lost, it could not be sent again unless it is idempotent. Its response says that it was the
+            // last one.
             waiting.drain_grace = true;
             self.timer.set(settings.linger);
         }

@@ -287,6 +287,21 @@ async fn the_drain_closes_idle_connections_and_lets_requests_finish() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_crosses_the_drain_on_a_used_connection_is_answered() {
+    locally(async {
+        let (mut client, task, trigger) = start(4096, defaults(), describe);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        assert!(!read_until(&mut client, "[GET").await.contains("connection: close"));
+        trigger.start();
+        tokio::time::sleep(defaults().linger / 2).await;
+        client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        assert!(read_until(&mut client, "[POST").await.contains("connection: close"));
+        assert_eq!(task.await.unwrap().reason, EndReason::Drained);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upgrade_becomes_a_tunnel_with_half_close() {
     locally(async {
         let (upstream, mut far) = tokio::io::duplex(4096);
