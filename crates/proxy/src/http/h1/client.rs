@@ -196,7 +196,7 @@ impl<IO: Io> ClientConn<IO> {
     }
 
     fn is_written(&self, upload: &Upload) -> bool {
-        !upload.stopped && self.state.borrow().pipe.out.is_empty()
+        !upload.stopped && self.state.borrow().pipe.is_written()
     }
 
     fn poll_upload_of(&self, cx: &mut Context<'_>, upload: &mut Upload) -> Result<(), SendFailure> {

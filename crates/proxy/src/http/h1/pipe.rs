@@ -190,6 +190,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Pipe<IO> {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether nothing is left to write, in TLS's own buffer neither: what is written and not flushed waits there.
+    pub(super) fn is_written(&self) -> bool {
+        self.out.is_empty() && !self.flush
+    }
+
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.io.as_mut() {
             Some(io) => Pin::new(io).poll_shutdown(cx),
