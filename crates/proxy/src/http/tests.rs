@@ -2,6 +2,7 @@
 
 mod client;
 mod downgrade;
+mod flush;
 mod h2;
 mod server;
 mod smuggling;
