@@ -53,6 +53,21 @@ pub const ALL: &[(&str, &str)] = &[
     (DUPLICATE_OBJECT, "two texts hold an object of one kind, namespace and name; only the first is used"),
 ];
 
+/// Whether an API server that has the kind's schema would not store such an object at all.
+#[must_use]
+pub fn is_invalid(code: &str) -> bool {
+    const INVALID: &[&str] = &[
+        DUPLICATE_KEY,
+        WRONG_TYPE,
+        UNKNOWN_FIELD,
+        MISSING_FIELD,
+        INVALID_VALUE,
+        CONFLICTING_FIELDS,
+        UNKNOWN_VERSION,
+    ];
+    INVALID.contains(&code)
+}
+
 /// The meaning of a code of this crate.
 #[must_use]
 pub fn meaning(code: &str) -> Option<&'static str> {

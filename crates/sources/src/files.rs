@@ -140,6 +140,12 @@ impl LoadedFile {
     fn is_of(&self, text: &Text) -> bool {
         self.text.as_ref() == Some(text)
     }
+
+    /// The form of an object that may stay in force when its text breaks.
+    fn last_good(&self, name: &ObjectRef) -> Option<&Arc<AnyObject>> {
+        let object = self.objects.get(name).filter(|object| !matches!(&***object, AnyObject::Refused(_)))?;
+        (self.kept.contains(name) || !is_invalid(&self.diagnostics, name)).then_some(object)
+    }
 }
 
 fn unreadable(path: &Path, source: io::Error) -> SourceError {
@@ -184,10 +190,12 @@ fn load(path: &Path, text: Text, old: LoadedFile) -> LoadedFile {
             diagnostics.push(duplicate(&name, first, &object));
             continue;
         }
-        match (&*object, old.objects.get(&name)) {
-            (AnyObject::Refused(_), Some(good)) if !matches!(&**good, AnyObject::Refused(_)) => {
+        let broken = matches!(&*object, AnyObject::Refused(_)) || is_invalid(&diagnostics, &name);
+        match old.last_good(&name) {
+            Some(good) if broken => {
+                withhold_nothing(&mut diagnostics, &name);
                 kept.insert(name.clone());
-                objects.insert(name, good.clone());
+                objects.insert(name, Arc::clone(good));
             }
             _ => {
                 objects.insert(name, object);
@@ -205,6 +213,21 @@ fn load(path: &Path, text: Text, old: LoadedFile) -> LoadedFile {
         }
     }
     LoadedFile { text: Some(text), objects, kept, diagnostics, unused_kinds: parsed.unused_kinds }
+}
+
+/// Whether something of an object is withheld that no API server would have stored.
+fn is_invalid(diagnostics: &[Diagnostic], name: &ObjectRef) -> bool {
+    diagnostics.iter().any(|said| {
+        let withheld = said.severity == Severity::Error && said.effect != Some(Refused::Field);
+        withheld && said.object.as_ref() == Some(name) && leno_apis::codes::is_invalid(said.code)
+    })
+}
+
+/// Takes back that a part is withheld: the whole is as it was.
+fn withhold_nothing(diagnostics: &mut [Diagnostic], name: &ObjectRef) {
+    for said in diagnostics.iter_mut().filter(|said| said.object.as_ref() == Some(name)) {
+        said.effect = None;
+    }
 }
 
 /// The file as it was, with what is wrong with it now.

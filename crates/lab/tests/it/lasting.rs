@@ -29,7 +29,7 @@ const LIFETIME: Duration = Duration::from_secs(20);
 const UNDER_RENEWAL: Duration = Duration::from_secs(45);
 const AWAY: Duration = Duration::from_secs(60);
 /// Requests a second of each load.
-const RATE: f64 = 10.0;
+const RATE: f64 = 40.0;
 
 /// A TCP echo, for a tunnel that lives through renewals.
 const WIRE: &str = "

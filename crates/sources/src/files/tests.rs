@@ -57,6 +57,33 @@ fn an_object_that_becomes_invalid_stays_in_its_last_good_form() {
 }
 
 #[test]
+fn a_mistake_deep_inside_an_object_keeps_its_last_good_form() {
+    let filtered = |filter: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: a}}\nspec:\n  rules:\n  \
+             - filters: [{{type: ResponseHeaderModifier, responseHeaderModifier: {filter}}}]\n"
+        )
+    };
+    let (folder, mut source) = folder();
+    let file = folder.path().join("a.yaml");
+    fs::write(&file, filtered("7")).unwrap();
+    let broken_from_the_start = source.read().unwrap().unwrap();
+    assert!(broken_from_the_start.kept.is_empty(), "there is no better form of it");
+    fs::write(&file, filtered("{remove: [x-a]}")).unwrap();
+    let good = source.read().unwrap().unwrap();
+    assert_eq!(problems(&good), [""; 0]);
+    for broken in ["7", "{remove: 7}", "{removed: [x-a]}"] {
+        fs::write(&file, filtered(broken)).unwrap();
+        let reading = source.read().unwrap().unwrap();
+        assert_eq!(reading.objects, good.objects, "{broken}");
+        assert_eq!(reading.kept.len(), 1, "{broken}");
+        let said = problems(&reading).join("\n");
+        assert!(said.contains("a.yaml:6:"), "{said}");
+        assert!(reading.diagnostics.iter().all(|said| said.effect.is_none()), "nothing of it is withheld");
+    }
+}
+
+#[test]
 fn of_two_objects_with_one_name_the_first_file_counts() {
     let (folder, mut source) = folder();
     fs::write(folder.path().join("1.yaml"), GOOD).unwrap();
