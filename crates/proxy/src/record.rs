@@ -121,6 +121,13 @@ impl OpenRecord {
         self.facts().details.as_deref_mut()
     }
 
+    /// Our end of the connection that the answer came on.
+    pub(crate) fn upstream_local(&mut self, local: Option<SocketAddr>) {
+        if let Some(details) = self.details() {
+            details.connection.upstream_local = local;
+        }
+    }
+
     /// The client's connection.
     pub(crate) fn came_by(&mut self, remote: SocketAddr, local: SocketAddr, sni: Option<&Arc<str>>) {
         if let Some(details) = self.details() {

@@ -3,6 +3,7 @@
 //! Invariant: a connection to our application stays open only while policy would still admit it.
 
 use std::{
+    cell::Cell,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -37,7 +38,7 @@ use crate::{
         stream::Stream,
         target::Target,
     },
-    http::tunnel::{TunnelEnd, TunnelLimits, TunnelReason, copy_bidirectional},
+    http::tunnel::{Moved, TunnelEnd, TunnelLimits, TunnelReason, copy_bidirectional},
     policy::{self, Admitted},
     preface,
     serve_http::{EdgeConnection, InboundConnection},
@@ -48,11 +49,17 @@ use crate::{
 /// Endpoints that are tried for one connection.
 const TRIES: usize = 3;
 
-/// A connection's record, opened and closed in one place.
+/// How often the bytes of a connection that goes on are counted; Istio's default as well.
+const REPORTED_EVERY: Duration = Duration::from_secs(15);
+
+/// A connection's record, opened and closed in one place. Dropped without an end, the connection was reset by us.
 struct Open {
     core: Rc<Core>,
     record: ConnectionRecord,
     started: Instant,
+    moved: Moved,
+    reported: (Cell<u64>, Cell<u64>),
+    end: Option<ResponseFlags>,
 }
 
 impl Open {
@@ -64,7 +71,8 @@ impl Open {
         service: Arc<ServiceMeta>,
     ) -> Self {
         let record = ConnectionRecord::new(reporter, source, destination, service, SystemTime::now());
-        Self { core: core.clone(), record, started: Instant::now() }
+        let (moved, reported) = Default::default();
+        Self { core: core.clone(), record, started: Instant::now(), moved, reported, end: None }
     }
 
     /// The connection's ends, when somebody logs them.
@@ -78,12 +86,41 @@ impl Open {
         self.core.shard.connection_opened(&self.record);
     }
 
-    fn close(mut self, flags: ResponseFlags, received: u64, sent: u64) {
-        self.record.flags = self.record.flags.with(flags);
-        self.record.duration = self.started.elapsed();
-        self.record.bytes_received = received;
-        self.record.bytes_sent = sent;
-        self.core.shard.connection_closed(self.record, (0, 0));
+    fn close(mut self, flags: ResponseFlags) {
+        self.end = Some(flags);
+    }
+
+    /// Carries the bytes both ways and counts them as they go.
+    async fn carry<S, U>(&self, stream: &mut S, upstream: &mut U, limits: &TunnelLimits) -> ResponseFlags
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+        U: AsyncRead + AsyncWrite + Unpin,
+    {
+        let ahead = (Bytes::new(), Bytes::new());
+        let drain = self.core.drain.handle();
+        tokio::select! {
+            end = copy_bidirectional(stream, upstream, ahead, limits, drain, &self.moved) => flags_of(&end),
+            () = self.report() => unreachable!("it goes on until it is dropped"),
+        }
+    }
+
+    async fn report(&self) {
+        loop {
+            tokio::time::sleep(REPORTED_EVERY).await;
+            let (received, sent) = (self.moved.a_to_b.get(), self.moved.b_to_a.get());
+            let before = (self.reported.0.replace(received), self.reported.1.replace(sent));
+            self.core.shard.connection_progress(&self.record, received - before.0, sent - before.1);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut record = self.record.clone();
+        record.flags = record.flags.with(self.end.unwrap_or(ResponseFlags::LOCAL_RESET));
+        record.duration = self.started.elapsed();
+        (record.bytes_received, record.bytes_sent) = (self.moved.a_to_b.get(), self.moved.b_to_a.get());
+        self.core.shard.connection_closed(record, (self.reported.0.get(), self.reported.1.get()));
     }
 }
 
@@ -187,14 +224,16 @@ async fn carry<S>(
                 open.ends(ConnectionDetails {
                     upstream_host: Some(address),
                     upstream_cluster: Some(target.name.clone()),
+                    upstream_local: upstream.local(),
                     downstream_local: dialled,
                     server_name: facts.sni.map(Into::into),
                     ..ConnectionDetails::default()
                 });
                 open.opened();
-                let end = copy(core, &target, stream, &mut upstream).await;
-                open.close(flags_of(&end), end.a_to_b, end.b_to_a);
-                return;
+                let idle = target.limits.tcp_idle_timeout.duration();
+                let limits = TunnelLimits { idle, ..TunnelLimits::default() };
+                let flags = open.carry(stream, &mut upstream, &limits).await;
+                return open.close(flags);
             }
             Err(HopError::Connect(error)) => {
                 tracing::debug!(%error, upstream = %target.name, "connection attempt failed");
@@ -216,7 +255,7 @@ async fn carry<S>(
     }
     let open = Open::new(core, Reporter::Source, me.meta, PeerMeta::unknown(), target.meta.clone());
     open.opened();
-    open.close(flag, 0, 0);
+    open.close(flag);
 }
 
 /// A connection to an endpoint with its address, and the place that it takes among those to the destination.
@@ -232,14 +271,6 @@ async fn dial(core: &Core, target: &Target, position: usize) -> Result<(SocketAd
     };
     let stream = connect(hop.key.address, &security, hop.connect_timeout).await.map_err(HopError::Connect)?;
     Ok((hop.key.address, stream, slot))
-}
-
-async fn copy<S>(core: &Core, target: &Target, stream: &mut S, upstream: &mut Stream) -> TunnelEnd
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let limits = TunnelLimits { idle: target.limits.tcp_idle_timeout.duration(), ..TunnelLimits::default() };
-    copy_bidirectional(stream, upstream, (Bytes::new(), Bytes::new()), &limits, core.drain.handle()).await
 }
 
 /// A connection to our application.
@@ -275,28 +306,29 @@ where
         Some(Err((id, _))) => {
             open.record.denial = Some(id.into());
             open.record.details_code = "rbac_access_denied".into();
-            return open.close(ResponseFlags::NONE, 0, 0);
+            return open.close(ResponseFlags::NONE);
         }
-        None => return open.close(ResponseFlags::NO_FILTER_CONFIG_FOUND, 0, 0),
+        None => return open.close(ResponseFlags::NO_FILTER_CONFIG_FOUND),
     }
     let mut app = match connect(address, &Security::Plain, Duration::from_secs(5)).await {
         Ok(app) => app,
         Err(error) => {
             tracing::debug!(%error, "the application does not answer");
-            return open.close(ResponseFlags::UPSTREAM_CONNECTION_FAILURE, 0, 0);
+            return open.close(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
         }
     };
-    let limits = TunnelLimits::default();
-    let ahead = (Bytes::new(), Bytes::new());
-    tokio::select! {
-        end = copy_bidirectional(stream, &mut app, ahead, &limits, core.drain.handle()) => {
-            open.close(flags_of(&end), end.a_to_b, end.b_to_a);
-        }
-        () = until_refused(core, connection) => {
-            open.record.details_code = "rbac_access_denied".into();
-            open.close(ResponseFlags::LOCAL_RESET, 0, 0);
-        }
+    if let Some(details) = &mut open.record.details {
+        details.upstream_local = app.local();
     }
+    let limits = TunnelLimits::default();
+    let ended = tokio::select! {
+        flags = open.carry(stream, &mut app, &limits) => Some(flags),
+        () = until_refused(core, connection) => None,
+    };
+    if ended.is_none() {
+        open.record.details_code = "rbac_access_denied".into();
+    }
+    open.close(ended.unwrap_or(ResponseFlags::LOCAL_RESET));
 }
 
 /// Ends when policy or the mTLS mode would refuse the connection.
@@ -321,18 +353,10 @@ pub(crate) async fn past(core: &Rc<Core>, stream: &mut TcpStream, dialled: Socke
     open.opened();
     match connect(dialled, &Security::Plain, Duration::from_secs(10)).await {
         Ok(mut upstream) => {
-            let ahead = (Bytes::new(), Bytes::new());
-            let end = copy_bidirectional(
-                stream,
-                &mut upstream,
-                ahead,
-                &TunnelLimits::default(),
-                core.drain.handle(),
-            )
-            .await;
-            open.close(flags_of(&end), end.a_to_b, end.b_to_a);
+            let flags = open.carry(stream, &mut upstream, &TunnelLimits::default()).await;
+            open.close(flags);
         }
-        Err(_) => open.close(ResponseFlags::UPSTREAM_CONNECTION_FAILURE, 0, 0),
+        Err(_) => open.close(ResponseFlags::UPSTREAM_CONNECTION_FAILURE),
     }
 }
 
@@ -368,9 +392,9 @@ pub(crate) async fn through(core: &Rc<Core>, tables: &Arc<Tables>, stream: &mut 
         }
         let address = SocketAddr::new(endpoint.address, crate::bootstrap::MESH_PORT);
         if let Ok(mut upstream) = connect(address, &Security::Plain, target.connect_timeout()).await {
-            let ahead = (Bytes::new(), Bytes::new());
-            copy_bidirectional(stream, &mut upstream, ahead, &TunnelLimits::default(), core.drain.handle())
-                .await;
+            let (ahead, drain, limits) =
+                ((Bytes::new(), Bytes::new()), core.drain.handle(), TunnelLimits::default());
+            copy_bidirectional(stream, &mut upstream, ahead, &limits, drain, &Moved::default()).await;
             return;
         }
     }

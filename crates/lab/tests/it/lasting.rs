@@ -90,6 +90,7 @@ async fn certificates_of_20_s_are_renewed_under_load() {
         held.use_all().await;
         sleep(Duration::from_millis(500)).await;
     }
+    assert!(carried_to_wire(&mesh).await > 0, "the bytes of a connection are counted while it is open");
     let stats = loads.stop().await;
     let counts: Vec<usize> = serials.values().map(|all| all.len() - 1).collect();
     println!(
@@ -246,6 +247,16 @@ async fn sent(mesh: &Mesh) -> Sent {
         resources: value("leno_control_sent_resources_total"),
         bytes: value("leno_control_sent_bytes_total"),
     }
+}
+
+/// Bytes of the tunnel, as the server's proxy has counted them.
+async fn carried_to_wire(mesh: &Mesh) -> u64 {
+    let record = mesh.record();
+    let wire = record.clusters[0].workloads.iter().find(|it| it.owner == "wire").unwrap();
+    let page = api::get(wire.admin.unwrap(), "/stats/prometheus").await.unwrap();
+    let page = String::from_utf8(page.to_vec()).unwrap();
+    let line = page.lines().find(|line| line.starts_with("istio_tcp_received_bytes_total{"));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
 async fn status(mesh: &Mesh) -> Value {

@@ -66,7 +66,12 @@ fn the_json_form_has_istio_s_fields_in_their_order() {
         // The application waited 20 ms: the upstream's time, in text as Istio has it, and the whole are no less.
         assert!(entry["upstream_service_time"].as_str().unwrap().parse::<u64>().unwrap() >= 20, "{line}");
         assert!(entry["duration"].as_u64().unwrap() >= 20, "{line}");
-        for field in ["upstream_host", "downstream_local_address", "downstream_remote_address"] {
+        for field in [
+            "upstream_host",
+            "upstream_local_address",
+            "downstream_local_address",
+            "downstream_remote_address",
+        ] {
             let address = entry[field].as_str().unwrap_or_else(|| panic!("{field} of {workload}: {line}"));
             assert!(address.parse::<SocketAddr>().is_ok(), "{field}: {line}");
         }

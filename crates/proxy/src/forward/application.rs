@@ -78,7 +78,8 @@ pub(crate) async fn carry(
     };
     record.answered(&meter);
     match sent {
-        Ok((mut response, _)) => {
+        Ok((mut response, local)) => {
+            record.upstream_local(local);
             let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             preface::strip(response.headers_mut());
             hop::prepare_response(response.headers_mut(), switching);

@@ -264,7 +264,10 @@ impl Call<'_> {
         };
         record.answered(&meter);
         match sent {
-            Ok((response, _)) => self.answered(target, position, response, in_flight),
+            Ok((response, local)) => {
+                record.upstream_local(local);
+                self.answered(target, position, response, in_flight)
+            }
             Err(error) => self.failed(target, position, error, record),
         }
     }

@@ -56,20 +56,23 @@ pub(crate) enum HopError {
     Send(Delivery, SendError),
 }
 
+/// A response's head, and our end of the connection that it came on.
+pub(crate) type Answer = (Response<Body>, Option<SocketAddr>);
+
 /// Sends a request and waits for the response's head. What this costs us, connecting apart, goes to the meter.
 pub(crate) async fn exchange(
     core: &Rc<Core>,
     hop: &Hop,
     mut request: Request<Body>,
     meter: &Meter,
-) -> Result<(Response<Body>, SocketAddr), HopError> {
+) -> Result<Answer, HopError> {
     match hop.key.version {
         Version::H1 => {
             for _ in 0..STALE_TRIES {
                 let Some((client, life)) = core.pool.take(&hop.key) else { break };
                 life.requests.set(life.requests.get() + 1);
                 match meter.of(client.send(request)).await {
-                    Ok(response) => return Ok((in_its_place(response, life), hop.key.address)),
+                    Ok(response) => return Ok(in_its_place(response, life)),
                     Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => {
                         request = *back
                     }
@@ -79,31 +82,32 @@ pub(crate) async fn exchange(
             let (client, life) = fresh_h1(core, hop).await?;
             life.requests.set(life.requests.get() + 1);
             let sent = meter.of(client.send(request)).await;
-            sent.map(|response| (in_its_place(response, life), hop.key.address))
+            sent.map(|response| in_its_place(response, life))
                 .map_err(|error| HopError::Send(error.delivery, error))
         }
         Version::H2 => {
             for _ in 0..STALE_TRIES {
-                let client = multiplexed(core, hop).await?;
+                let (client, local) = multiplexed(core, hop).await?;
                 match meter.of(client.send(request)).await {
-                    Ok(response) => return Ok((response, hop.key.address)),
+                    Ok(response) => return Ok((response, local)),
                     Err(SendError { delivery: Delivery::NotSent, request: Some(back), .. }) => {
                         request = *back
                     }
                     Err(error) => return Err(HopError::Send(error.delivery, error)),
                 }
             }
-            let client = multiplexed(core, hop).await?;
+            let (client, local) = multiplexed(core, hop).await?;
             let sent = meter.of(client.send(request)).await;
-            sent.map(|response| (response, hop.key.address))
-                .map_err(|error| HopError::Send(error.delivery, error))
+            sent.map(|response| (response, local)).map_err(|error| HopError::Send(error.delivery, error))
         }
     }
 }
 
 /// A connection that becomes a tunnel leaves its pool, and keeps its place among the destination's connections.
-fn in_its_place(response: Response<Body>, life: Rc<Life>) -> Response<Body> {
-    if response.body().is_upgraded() { response.map(|body| holding(body, life)) } else { response }
+fn in_its_place(response: Response<Body>, life: Rc<Life>) -> Answer {
+    let local = life.local;
+    let upgraded = response.body().is_upgraded();
+    (if upgraded { response.map(|body| holding(body, life)) } else { response }, local)
 }
 
 async fn fresh_h1(
@@ -117,20 +121,20 @@ async fn fresh_h1(
     };
     let stream =
         connect(hop.key.address, &hop.security, hop.connect_timeout).await.map_err(HopError::Connect)?;
+    let life = life(hop, slot, stream.local());
     let client = H1Client::new(stream, core.client.clone());
-    let life = life(hop, slot);
     core.pool.keep(hop.key.clone(), &client, life.clone());
     Ok((client, life))
 }
 
-async fn multiplexed(core: &Rc<Core>, hop: &Hop) -> Result<H2Client, HopError> {
-    if let Some(client) = core.pool.multiplexed(&hop.key) {
-        return Ok(client);
+async fn multiplexed(core: &Rc<Core>, hop: &Hop) -> Result<(H2Client, Option<SocketAddr>), HopError> {
+    if let Some(found) = core.pool.multiplexed(&hop.key) {
+        return Ok(found);
     }
     let host = core.pool.host(&hop.key);
     let _one_at_a_time = host.connecting.lock().await;
-    if let Some(client) = core.pool.multiplexed(&hop.key) {
-        return Ok(client);
+    if let Some(found) = core.pool.multiplexed(&hop.key) {
+        return Ok(found);
     }
     let slot = take_slot(hop).ok_or(HopError::Overflow)?;
     let stream =
@@ -145,8 +149,9 @@ async fn multiplexed(core: &Rc<Core>, hop: &Hop) -> Result<H2Client, HopError> {
         Security::Mesh { .. } => &core.mesh_client,
         Security::Plain | Security::Outside { .. } => &core.client,
     };
+    let life = life(hop, slot, stream.local());
     let (client, driver) = H2Client::handshake(stream, scheme, settings).await.map_err(failed)?;
-    let life = life(hop, slot);
+    let local = life.local;
     life.requests.set(1);
     core.pool.add_multiplexed(&hop.key, client.clone(), life.clone());
     tokio::task::spawn_local(turn::in_turns(None, async move {
@@ -155,12 +160,13 @@ async fn multiplexed(core: &Rc<Core>, hop: &Hop) -> Result<H2Client, HopError> {
         }
         drop(life);
     }));
-    Ok(client)
+    Ok((client, local))
 }
 
-fn life(hop: &Hop, slot: Slot) -> Rc<Life> {
+fn life(hop: &Hop, slot: Slot, local: Option<SocketAddr>) -> Rc<Life> {
     Rc::new(Life {
         born: Instant::now(),
+        local,
         requests: Cell::new(0),
         idle_timeout: hop.idle,
         max_age: hop.max_age,

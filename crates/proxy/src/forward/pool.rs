@@ -71,6 +71,8 @@ struct Idle {
 pub(crate) struct Life {
     /// When it was made.
     pub(crate) born: Instant,
+    /// Our end of it.
+    pub(crate) local: Option<SocketAddr>,
     /// Requests so far.
     pub(crate) requests: Cell<u32>,
     /// After this long idle it is closed.
@@ -183,7 +185,7 @@ impl Pool {
 
     /// A multiplexed connection with room for another request, which is counted. One that has had its time or its requests is
     /// let go: it ends when what is on it has.
-    pub(crate) fn multiplexed(&self, key: &PoolKey) -> Option<H2Client> {
+    pub(crate) fn multiplexed(&self, key: &PoolKey) -> Option<(H2Client, Option<SocketAddr>)> {
         let host = self.hosts.borrow().get(key)?.clone();
         let now = Instant::now();
         host.last_used.set(now);
@@ -191,7 +193,7 @@ impl Pool {
         clients.retain(|(client, life)| client.is_usable() && life.may_go_on(now));
         let (client, life) = clients.iter().find(|(client, _)| client.in_flight() < client.max_streams())?;
         life.requests.set(life.requests.get().saturating_add(1));
-        Some(client.clone())
+        Some((client.clone(), life.local))
     }
 
     /// Adds a multiplexed connection.

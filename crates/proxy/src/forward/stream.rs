@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -21,6 +22,18 @@ pub(crate) enum Stream {
     Client(Box<tokio_rustls::client::TlsStream<TcpStream>>),
     /// TLS that the peer began.
     Server(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Our end of it.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        let tcp = match self {
+            Self::Plain(io) => io,
+            Self::Client(io) => io.get_ref().0,
+            Self::Server(io) => io.get_ref().0,
+        };
+        tcp.local_addr().ok()
+    }
 }
 
 macro_rules! each {

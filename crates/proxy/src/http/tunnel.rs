@@ -5,6 +5,7 @@
 //!
 //! Must not know: what the bytes mean.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -55,6 +56,15 @@ pub enum TunnelReason {
     FailedB(io::ErrorKind),
 }
 
+/// The bytes that a tunnel has written so far, for whoever watches it meanwhile.
+#[derive(Debug, Default)]
+pub struct Moved {
+    /// To `b`.
+    pub a_to_b: Cell<u64>,
+    /// To `a`.
+    pub b_to_a: Cell<u64>,
+}
+
 /// What a tunnel did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TunnelEnd {
@@ -67,12 +77,12 @@ pub struct TunnelEnd {
 }
 
 /// One direction.
-struct Way {
+struct Way<'a> {
     buffer: BytesMut,
     eof: bool,
     closed: bool,
     flush: bool,
-    bytes: u64,
+    bytes: &'a Cell<u64>,
 }
 
 enum WayError {
@@ -80,9 +90,9 @@ enum WayError {
     Write(io::Error),
 }
 
-impl Way {
-    fn new(ahead: Bytes) -> Self {
-        Way { buffer: BytesMut::from(ahead), eof: false, closed: false, flush: false, bytes: 0 }
+impl<'a> Way<'a> {
+    fn new(ahead: Bytes, bytes: &'a Cell<u64>) -> Self {
+        Way { buffer: BytesMut::from(ahead), eof: false, closed: false, flush: false, bytes }
     }
 
     fn poll<R, W>(&mut self, from: &mut R, to: &mut W, cx: &mut Context<'_>) -> Poll<Result<(), WayError>>
@@ -97,7 +107,7 @@ impl Way {
                     return Poll::Ready(Err(WayError::Write(io::ErrorKind::WriteZero.into())));
                 }
                 self.buffer.advance(n);
-                self.bytes += n as u64;
+                self.bytes.set(self.bytes.get() + n as u64);
                 self.flush = true;
             }
             if self.eof {
@@ -136,13 +146,14 @@ pub async fn copy_bidirectional<A, B>(
     ahead: (Bytes, Bytes),
     limits: &TunnelLimits,
     mut drain: Drain,
+    moved: &Moved,
 ) -> TunnelEnd
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut there = Way::new(ahead.0);
-    let mut back = Way::new(ahead.1);
+    let mut there = Way::new(ahead.0, &moved.a_to_b);
+    let mut back = Way::new(ahead.1, &moved.b_to_a);
     let mut timer = Timer::default();
     let mut last = None;
     let reason = poll_fn(|cx| {
@@ -168,7 +179,7 @@ where
             return Poll::Ready(TunnelReason::Closed);
         }
         let draining = drain.poll_started(cx).is_ready();
-        let state = (there.bytes, back.bytes, there.eof, back.eof, draining);
+        let state = (there.bytes.get(), back.bytes.get(), there.eof, back.eof, draining);
         if last != Some(state) {
             last = Some(state);
             timer.set(match (draining, there.eof || back.eof) {
@@ -181,7 +192,7 @@ where
         Poll::Ready(if draining { TunnelReason::Drained } else { TunnelReason::Idle })
     })
     .await;
-    TunnelEnd { reason, a_to_b: there.bytes, b_to_a: back.bytes }
+    TunnelEnd { reason, a_to_b: moved.a_to_b.get(), b_to_a: moved.b_to_a.get() }
 }
 
 #[cfg(test)]
@@ -195,7 +206,8 @@ mod tests {
         let ((client, mut a), (server, mut b)) = (duplex(1024), duplex(1024));
         let task = tokio::task::spawn_local(async move {
             let ahead = (Bytes::new(), Bytes::new());
-            copy_bidirectional(&mut a, &mut b, ahead, &TunnelLimits::default(), drain).await
+            let moved = Moved::default();
+            copy_bidirectional(&mut a, &mut b, ahead, &TunnelLimits::default(), drain, &moved).await
         });
         (client, server, task)
     }

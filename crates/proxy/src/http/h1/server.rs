@@ -368,9 +368,8 @@ impl<IO: Io> ServerConn<IO> {
     async fn tunnel(&self, upgraded: Upgraded, drain: Drain) -> (u64, u64) {
         let Some((mut client, ahead)) = self.state.borrow_mut().pipe.take_io() else { return (0, 0) };
         let Upgraded { io: mut server, read_ahead } = upgraded;
-        let limits = &self.settings.tunnel;
-        let end =
-            tunnel::copy_bidirectional(&mut client, &mut server, (ahead, read_ahead), limits, drain).await;
+        let (ahead, limits, moved) = ((ahead, read_ahead), &self.settings.tunnel, tunnel::Moved::default());
+        let end = tunnel::copy_bidirectional(&mut client, &mut server, ahead, limits, drain, &moved).await;
         (end.a_to_b, end.b_to_a)
     }
 }
