@@ -81,6 +81,9 @@ fn tell(status: &Value, ready: usize, workloads: usize) {
     if let Some(error) = status["source_error"].as_str() {
         write::line(&color::bad(&format!("  the manifests cannot be read: {error}")));
     }
+    for error in items(&status["errors"]) {
+        write::line(&color::bad(&format!("  {}", write::diagnostic(error))));
+    }
     let counts = &status["diagnostics"];
     write::line(&format!(
         "  diagnostics: {} errors, {} warnings (`leno get diagnostics`)",

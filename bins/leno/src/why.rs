@@ -68,7 +68,11 @@ fn tell(workload: &WorkloadId, denial: &Value) {
     write::line(&format!("  because {}", text(&denial["reason"])));
     if let Some(policy) = denial["policy"].as_str() {
         let rule = denial["rule"].as_u64().map(|rule| format!(", rule {rule}")).unwrap_or_default();
-        let field = denial["field"].as_str().map(|field| format!(", field {field}")).unwrap_or_default();
+        let field = denial["field"]
+            .as_str()
+            .filter(|field| !field.is_empty())
+            .map(|field| format!(", field {field}"))
+            .unwrap_or_default();
         write::line(&format!("  policy {policy}{rule}{field}"));
     }
     let origin = &denial["origin"];

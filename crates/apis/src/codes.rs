@@ -31,6 +31,8 @@ pub const UNKNOWN_VERSION: &str = "LN0108";
 pub const UNSUPPORTED_VALUE: &str = "LN0109";
 /// Two texts hold an object of one name.
 pub const DUPLICATE_OBJECT: &str = "LN0110";
+/// The kind or its group is a misspelt one of ours.
+pub const MISSPELT_KIND: &str = "LN0111";
 
 /// Code and meaning, ascending.
 pub const ALL: &[(&str, &str)] = &[
@@ -51,6 +53,10 @@ pub const ALL: &[(&str, &str)] = &[
     (UNKNOWN_VERSION, "the kind is known, the version in apiVersion is not"),
     (UNSUPPORTED_VALUE, "the API allows the value, this release does not act on it"),
     (DUPLICATE_OBJECT, "two texts hold an object of one kind, namespace and name; only the first is used"),
+    (
+        MISSPELT_KIND,
+        "there is no such kind, and one of ours has nearly its name; nothing of its file counts as deleted",
+    ),
 ];
 
 /// Whether an API server that has the kind's schema would not store such an object at all.

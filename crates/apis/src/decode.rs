@@ -22,6 +22,7 @@ mod suggest;
 
 pub(crate) use scalars::*;
 pub use suggest::closest;
+pub(crate) use suggest::distance;
 
 /// What the decoding of one object shares.
 pub(crate) struct Context {

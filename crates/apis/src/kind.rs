@@ -2,6 +2,8 @@
 //!
 //! Invariant: one table, `KINDS`; a kind that is not in it is "unused" and only counted.
 
+use crate::decode::{closest, distance};
+
 /// What we do with a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
@@ -69,6 +71,9 @@ pub struct KindInfo {
     /// Whether we act on it.
     pub support: Support,
 }
+
+/// Edits by which a group may differ from the one that is meant; other projects' groups are further away.
+const GROUP_EDITS: usize = 2;
 
 const V1: &[&str] = &["v1"];
 const ISTIO: &[&str] = &["v1", "v1beta1", "v1alpha3"];
@@ -178,6 +183,15 @@ impl Kind {
     #[must_use]
     pub fn find(group: &str, name: &str) -> Option<&'static KindInfo> {
         KINDS.iter().find(|row| row.group == group && row.name == name)
+    }
+
+    /// The kind that a group and name which are none of ours were meant to be, when they are near enough.
+    #[must_use]
+    pub fn meant(group: &str, name: &str) -> Option<&'static KindInfo> {
+        let near = |row: &&KindInfo| row.name == name && distance(row.group, group) <= GROUP_EDITS;
+        let own = KINDS.iter().filter(|row| row.group == group);
+        let kind = closest(name, own.clone().map(|row| row.name));
+        kind.and_then(|kind| Self::find(group, kind)).or_else(|| KINDS.iter().find(near))
     }
 
     /// Its row of the table.

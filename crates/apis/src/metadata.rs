@@ -64,6 +64,26 @@ impl Metadata {
     }
 }
 
+/// Every field of `metadata`
+/// (<https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/object-meta>).
+pub(crate) const FIELDS: &[&str] = &[
+    "name",
+    "generateName",
+    "namespace",
+    "labels",
+    "annotations",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "resourceVersion",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+    "selfLink",
+];
+
 /// Decodes `metadata` of an object; fields that only the API server uses are ignored by design.
 pub(crate) fn metadata(value: Cursor<'_>, namespaced: bool) -> Option<Metadata> {
     value.object_partly(|o| {
@@ -78,7 +98,11 @@ pub(crate) fn metadata(value: Cursor<'_>, namespaced: bool) -> Option<Metadata> 
 
 /// Decodes `metadata` of a pod template, which has no name.
 pub(crate) fn template_metadata(value: Cursor<'_>) -> Option<Metadata> {
-    value.object_partly(|o| Some(common(o)))
+    value.object(|o| {
+        let metadata = common(o);
+        FIELDS.iter().for_each(|field| o.ignore(field));
+        Some(metadata)
+    })
 }
 
 fn common(o: &mut Fields<'_>) -> Metadata {

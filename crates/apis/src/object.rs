@@ -286,14 +286,20 @@ impl Reader {
         let (group, version) = name.group_and_version();
         match Kind::find(group, &name.kind) {
             Some(info) => self.read_object(node, info, &name, version),
-            None => {
-                let kind = if group.is_empty() { name.kind } else { format!("{group}/{}", name.kind) };
-                *self.parsed.unused_kinds.entry(kind).or_default() += 1;
-            }
+            None => match Kind::meant(group, &name.kind) {
+                Some(info) => self.misspelt(node, &name, info),
+                None => {
+                    let kind = if group.is_empty() { name.kind } else { format!("{group}/{}", name.kind) };
+                    *self.parsed.unused_kinds.entry(kind).or_default() += 1;
+                }
+            },
         }
     }
 
     fn read_object(&mut self, node: &Node, info: &'static KindInfo, name: &TypeName, version: &str) {
+        if self.misspelt_metadata(node, info) {
+            return;
+        }
         let mut context = Context {
             file: Arc::clone(&self.file),
             object: reference(info.kind, &as_written(node, info)),
@@ -382,5 +388,6 @@ fn decode_object(
     if strict { root.object(decode) } else { root.object_partly(decode) }
 }
 
+mod misspelt;
 #[cfg(test)]
 mod tests;

@@ -90,7 +90,7 @@ pub(crate) fn compile(view: &View<'_>, key: &ObjectKey, out: &mut Output) {
         Some(AnyObject::AuthorizationPolicy(policy)) => of_object(view, policy, out),
         Some(object @ AnyObject::Refused(refused)) => {
             let because = &refused.spec.because;
-            let text = format!("{}; it denies all workloads that its namespace reaches", because.message);
+            let text = format!("{}; it denies all workloads that its namespace reaches", in_place(because));
             let diagnostic = Diagnostic::error(codes::POLICY_WITHHELD, because.at.clone(), text.clone());
             out.report(object, diagnostic);
             let withheld = model(refused, PolicyAction::Deny, Vec::new(), Some(text.as_str().into()));
@@ -98,6 +98,14 @@ pub(crate) fn compile(view: &View<'_>, key: &ObjectKey, out: &mut Output) {
             out.resource(withheld);
         }
         _ => {}
+    }
+}
+
+/// What is wrong, after the field in which it is.
+fn in_place(because: &Diagnostic) -> String {
+    match &*because.at.field {
+        "" => because.message.clone(),
+        field => format!("{field}: {}", because.message),
     }
 }
 
@@ -131,11 +139,9 @@ fn of_object(view: &View<'_>, policy: &Object<AuthorizationPolicy>, out: &mut Ou
     };
     let writer = Writer { view, policy };
     let rules: Result<Vec<_>, Box<Diagnostic>> = match policy.spec.withheld() {
-        Some(because) => Err(Box::new(Diagnostic::error(
-            codes::POLICY_WITHHELD,
-            because.at.clone(),
-            because.message.clone(),
-        ))),
+        Some(because) => {
+            Err(Box::new(Diagnostic::error(codes::POLICY_WITHHELD, because.at.clone(), in_place(because))))
+        }
         None => policy.spec.rules.iter().filter_map(|rule| rule.ok()).map(|rule| writer.rule(rule)).collect(),
     };
     match rules {

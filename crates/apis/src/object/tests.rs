@@ -42,6 +42,55 @@ fn kinds_we_do_not_act_on_are_present_as_refused() {
 }
 
 #[test]
+fn a_misspelt_kind_or_group_is_an_error_and_not_unused() {
+    for (api_version, kind, place, meant) in [
+        ("security.istio.io/v1", "AuthorisationPolicy", "m.yaml:2:7", "did you mean `AuthorizationPolicy`?"),
+        ("securty.istio.io/v1", "AuthorizationPolicy", "m.yaml:1:13", "did you mean `security.istio.io`?"),
+        ("gateway.networking.k8s.io/v1", "HttpRoute", "m.yaml:2:7", "did you mean `HTTPRoute`?"),
+        ("apps/v1", "Deploymnet", "m.yaml:2:7", "did you mean `Deployment`?"),
+        ("v1", "service", "m.yaml:2:7", "did you mean `Service`?"),
+    ] {
+        let text = format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}\nspec: {{}}\n");
+        let parsed = parse("m.yaml", &text);
+        assert_eq!(codes_of(&parsed), [codes::MISSPELT_KIND], "{kind}");
+        let said = &parsed.diagnostics[0];
+        assert_eq!((said.at.to_string().as_str(), said.expected.as_deref()), (place, Some(meant)), "{kind}");
+        assert!(said.object.is_none(), "it may be any object of the text: {said}");
+        assert!(parsed.unused_kinds.is_empty(), "{kind}");
+    }
+    for (api_version, kind) in [
+        ("policy.linkerd.io/v1alpha1", "AuthorizationPolicy"),
+        ("networking.k8s.io/v1", "NetworkPolicy"),
+        ("gateway.networking.x-k8s.io/v1alpha1", "XListenerSet"),
+        ("networking.internal.knative.dev/v1alpha1", "Gateway"),
+        ("v1", "ConfigMap"),
+        ("v1", "PodTemplate"),
+        ("v1", "Endpoints"),
+        ("apps/v1", "ControllerRevision"),
+    ] {
+        let text = format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}\n");
+        let parsed = parse("m.yaml", &text);
+        assert_eq!((codes_of(&parsed).len(), parsed.unused_kinds.len()), (0, 1), "{kind} is another's");
+    }
+}
+
+#[test]
+fn a_misspelt_field_of_metadata_names_no_object() {
+    let text =
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a, namespce: shop}\n";
+    let parsed = parse("m.yaml", text);
+    assert!(parsed.objects.is_empty(), "which object it is, is not known");
+    let said: Vec<_> = parsed.diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "m.yaml:3:21: error[LN0102]: metadata.namespce: unknown field; the PeerAuthentication is not read; did you mean `namespace`?"
+        ]
+    );
+    assert!(parsed.diagnostics[0].object.is_none());
+}
+
+#[test]
 fn an_unknown_version_is_refused() {
     let parsed = parse("s.yaml", "apiVersion: v2\nkind: Service\nmetadata: {name: s}\nspec: {}\n");
     assert_eq!(codes_of(&parsed), [codes::UNKNOWN_VERSION]);

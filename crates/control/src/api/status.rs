@@ -42,6 +42,7 @@ pub(super) fn status(api: &Api, published: &Published) -> Value {
         "rollout": rollout,
         "proxies": proxies,
         "diagnostics": counts(published),
+        "errors": errors(published),
         "kept": kept(published),
         "peers": peers(api)["peers"].take(),
         "told_to": told_to,
@@ -92,6 +93,21 @@ pub(super) fn counts(published: &Published) -> BTreeMap<&'static str, usize> {
         *counts.entry(severity).or_default() += 1;
     }
     counts
+}
+
+/// Most errors that a status tells; all of them are at `/v1/diagnostics`.
+const MOST_ERRORS: usize = 10;
+
+/// What is wrong, apart from what keeps an object in its older form.
+fn errors(published: &Published) -> Vec<&Diagnostic> {
+    let kept = &published.reading.kept;
+    let files: Vec<_> = kept.iter().filter_map(|name| published.reading.objects.get(name)).collect();
+    let told = |error: &&Diagnostic| match &error.object {
+        Some(object) => kept.contains(object),
+        None => files.iter().any(|object| object.source().file == error.at.file),
+    };
+    let errors = objects::all_diagnostics(published).filter(|it| it.severity == Severity::Error);
+    errors.filter(|error| !told(error)).take(MOST_ERRORS).collect()
 }
 
 /// Objects in force in an older form, with what is wrong with their present text.

@@ -84,6 +84,25 @@ fn a_mistake_deep_inside_an_object_keeps_its_last_good_form() {
 }
 
 #[test]
+fn a_misspelt_kind_group_or_namespace_takes_nothing_out_of_force() {
+    let (folder, mut source) = folder();
+    let file = folder.path().join("a.yaml");
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a, namespace: shop}\nspec: {}\n";
+    fs::write(&file, policy).unwrap();
+    let good = source.read().unwrap().unwrap();
+    for (written, misspelt) in [
+        ("AuthorizationPolicy", "AuthorisationPolicy"),
+        ("security.", "securty."),
+        ("namespace:", "namespce:"),
+    ] {
+        fs::write(&file, policy.replace(written, misspelt)).unwrap();
+        let reading = source.read().unwrap().unwrap();
+        assert_eq!(reading.objects, good.objects, "{misspelt}");
+        assert_eq!((reading.kept.len(), reading.diagnostics.len()), (1, 1), "{misspelt}");
+    }
+}
+
+#[test]
 fn of_two_objects_with_one_name_the_first_file_counts() {
     let (folder, mut source) = folder();
     fs::write(folder.path().join("1.yaml"), GOOD).unwrap();
