@@ -5,6 +5,7 @@
 
 mod analyze;
 mod cases;
+mod cluster;
 mod color;
 mod demo;
 mod explain;
@@ -38,7 +39,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
     name = "leno",
     version,
     after_help = "Exit codes: 0 done; 1 a check failed or a claim does not hold; 2 wrong usage or input that cannot be read; \
-                  3 the mesh cannot be reached.\nLENO_MESH names the file in which a running mesh describes itself; LENO_LOG chooses what is logged."
+                  3 the mesh or cluster cannot be reached.\nLENO_MESH names the file in which a running mesh describes itself; LENO_LOG chooses what is logged."
 )]
 struct Arguments {
     #[command(subcommand)]

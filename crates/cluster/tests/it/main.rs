@@ -1,0 +1,8 @@
+//! Installing into an API server that a test makes up.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap")]
+
+mod connecting;
+mod fake;
+mod installing;
+mod uninstalling;
