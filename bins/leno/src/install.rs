@@ -121,7 +121,7 @@ pub(crate) fn uninstall(arguments: Uninstall, output: Output) -> Result<(), Fail
 }
 
 impl Choices {
-    fn after(self, mut files: Vec<PathBuf>) -> Self {
+    pub(crate) fn after(self, mut files: Vec<PathBuf>) -> Self {
         files.extend(self.values);
         Self { values: files, ..self }
     }

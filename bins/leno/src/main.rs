@@ -5,6 +5,7 @@
 
 mod analyze;
 mod cases;
+mod check;
 mod cluster;
 mod color;
 mod demo;
@@ -74,6 +75,7 @@ enum Command {
     Inject(inject::Arguments),
     Install(install::Install),
     Uninstall(install::Uninstall),
+    Check(check::Arguments),
     /// Print the version
     Version,
     /// Print a completion script for a shell
@@ -105,6 +107,7 @@ fn main() -> ExitCode {
         Command::Inject(arguments) => inject::inject(&arguments, output),
         Command::Install(arguments) => install::install(arguments, output),
         Command::Uninstall(arguments) => install::uninstall(arguments, output),
+        Command::Check(arguments) => check::run(arguments, output),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             match output {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! kubeconfig, context ──connect──> Client ──┬─ install: apply each object, wait for the control plane
-//!                                           └─ uninstall: delete each, but nothing that others still need
+//!                                           ├─ uninstall: delete each, but nothing that others still need
+//!                                           └─ check: what it has, lacks and does wrong
 //! ```
 //!
 //! Invariants: every request and wait is bounded; an error names the object and what the API server said; what was done before
@@ -10,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 mod connect;
 mod install;
 mod object;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use kube::{
     Api, Client,
     core::{ApiResource, DynamicObject, GroupVersionKind},
@@ -37,6 +38,17 @@ impl Named {
         match &self.namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &self.resource),
             None => Api::all_with(client.clone(), &self.resource),
+        }
+    }
+
+    /// What a review of access is asked about it.
+    pub(crate) fn attributes(&self, verb: &str) -> ResourceAttributes {
+        ResourceAttributes {
+            group: Some(self.resource.group.clone()),
+            resource: Some(self.resource.plural.clone()),
+            namespace: self.namespace.clone(),
+            verb: Some(verb.to_owned()),
+            ..ResourceAttributes::default()
         }
     }
 

@@ -96,7 +96,7 @@ async fn complaint(client: &Client, named: &Named, deployment: &Value) -> Option
     pods.items.iter().find_map(pod_complaint)
 }
 
-fn pod_complaint(pod: &Pod) -> Option<String> {
+pub(crate) fn pod_complaint(pod: &Pod) -> Option<String> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;
     let containers = status.container_statuses.iter().flatten();

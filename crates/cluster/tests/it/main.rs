@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap")]
 
+mod checking;
 mod connecting;
 mod fake;
 mod installing;
