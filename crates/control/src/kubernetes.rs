@@ -13,6 +13,8 @@
 //! the leader only, and only when something differs.
 
 pub(crate) mod authority;
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod leader;
 pub(crate) mod lease;
 pub(crate) mod monitoring;
