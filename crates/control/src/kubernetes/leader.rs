@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Cluster, KubernetesError, MANAGER, failed, status::Statuses};
+use super::{Cluster, KubernetesError, MANAGER, failed, gateways::Gateways, status::Statuses};
 use crate::{api::Api as Views, input::describe, published::Published};
 
 /// Between two rounds.
@@ -52,6 +52,7 @@ pub(crate) struct Leader {
 struct Done {
     rooted: BTreeSet<String>,
     bundled: bool,
+    gateways: Gateways,
     statuses: Statuses,
     rounds: u32,
 }
@@ -80,6 +81,7 @@ pub(crate) async fn run(leader: Leader, stop: CancellationToken) {
         if done.rounds % FULL_ROUND == 0 {
             done.rooted.clear();
             done.bundled = false;
+            done.gateways.look_again();
         }
         if let Err(error) = leader.duties(&mut done).await {
             tracing::warn!(error = describe(&error), "a duty of the leader is left for the next round");
@@ -95,7 +97,10 @@ impl Leader {
         }
         let Some(published) = self.api.newest.load() else { return Ok(()) };
         self.root_namespaces(&published, &roots, &mut done.rooted).await?;
-        done.statuses.write(&self.cluster, &self.api, &published).await
+        // A Gateway that cannot be run keeps nobody else's status from being written.
+        let run = done.gateways.run(&self.cluster, &published.world).await;
+        done.statuses.write(&self.cluster, &self.api, &published).await?;
+        run
     }
 
     /// Writes the roots into every namespace that has not got them.
