@@ -1,3 +1,5 @@
+//! What a check says of clusters that are fit, unfit and empty.
+
 use leno_cluster::check::{Finding, Level, When, check};
 use leno_install::Values;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Which kubeconfig is used, and that none is passed over.
+
 use leno_cluster::{Access, ConnectProblem, connect};
 
 use crate::fake::{Fake, State};

@@ -1,3 +1,5 @@
+//! Installing: order, waiting, and what is said when the API server refuses.
+
 use std::time::Duration;
 
 use http::Method;

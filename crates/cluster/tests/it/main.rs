@@ -1,4 +1,4 @@
-//! Installing into an API server that a test makes up.
+//! The command line's client against an API server that a test makes up.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap")]
 

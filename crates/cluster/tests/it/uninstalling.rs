@@ -1,3 +1,5 @@
+//! Uninstalling: reverse order, and what stays because others need it.
+
 use leno_cluster::{Installation, Problem, Step, install, uninstall};
 use leno_install::{Overrides, Values, objects, values};
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Which Gateways are run, what is written for them, and what is left alone.
+
 use serde_json::json;
 
 use super::*;
