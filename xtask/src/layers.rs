@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("leno-ca", &["leno-identity", "leno-telemetry", "leno-model"]),
     ("leno-analyze", &["leno-compile", "leno-decide", "leno-apis", "leno-model"]),
     ("leno-sources", &["leno-apis"]),
+    ("leno-cluster", &["leno-install", "leno-inject", "leno-apis"]),
     (
         "leno-proxy",
         &["leno-model", "leno-decide", "leno-wire", "leno-xds", "leno-identity", "leno-telemetry"],
@@ -45,10 +46,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Who talks with API servers: `sources` reads, `control` writes what is the control plane's, `cluster` is the command line's client.
+const OF_API_SERVERS: &[&str] = &["leno-sources", "leno-control", "leno-cluster"];
+
 /// Libraries that only some of ours may use directly.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("kube", &["leno-sources", "leno-control"]),
-    ("k8s-openapi", &["leno-sources", "leno-control"]),
+    ("kube", OF_API_SERVERS),
+    ("k8s-openapi", OF_API_SERVERS),
     ("aws-lc-rs", &["leno-identity", "leno-ca"]),
     ("rcgen", &["leno-identity", "leno-ca"]),
 ];

@@ -10,9 +10,11 @@ use std::{
 pub(crate) enum Failure {
     /// A check failed or a claim does not hold; all was said already. Code 1.
     DoesNotHold,
+    /// A cluster does not do what was asked. Code 1.
+    Refused(anyhow::Error),
     /// Wrong usage, or input that cannot be read. Code 2.
     Usage(anyhow::Error),
-    /// The mesh cannot be reached. Code 3.
+    /// The mesh, or a cluster, cannot be reached. Code 3.
     Unreachable(anyhow::Error),
     /// A program that `leno run` ran ended with this code.
     Program(u8),
@@ -29,6 +31,7 @@ impl Failure {
         let (code, error) = match self {
             Self::DoesNotHold => return ExitCode::from(1),
             Self::Program(code) => return ExitCode::from(code),
+            Self::Refused(error) => (1, error),
             Self::Usage(error) => (2, error),
             Self::Unreachable(error) => (3, error),
         };

@@ -2,14 +2,20 @@
 //!
 //! Invariant: what is printed is what is applied; both take the one list of `leno_install::objects`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
 
-use anyhow::{Context as _, anyhow};
-use clap::Args;
+use anyhow::Context as _;
+use clap::{ArgAction, Args};
+use leno_cluster::{Installation, Problem, Step};
 use leno_install::{Overrides, Values, objects, values};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{Output, failure::Failure, write};
+use crate::{Output, cluster::Cluster, failure::Failure, live, write};
 
 /// What a user chooses about an installation.
 #[derive(Args)]
@@ -36,7 +42,9 @@ impl Choices {
 
 /// Install Leno into a cluster
 ///
-/// Makes the same objects as the Helm chart does with the same values.
+/// Makes the same objects as the Helm chart does with the same values, by server-side apply (field manager `leno-install`), and waits
+/// until the control plane is available. The webhook comes last. Again with other values it is an upgrade. Exit code 1 when the API
+/// server does not take an object or the wait is over; then it is said what was applied.
 #[derive(Args)]
 pub(crate) struct Install {
     /// The same as --values
@@ -44,14 +52,26 @@ pub(crate) struct Install {
     files: Vec<PathBuf>,
     #[command(flatten)]
     choices: Choices,
+    #[command(flatten)]
+    cluster: Cluster,
     /// Print the objects, in the order in which they are to be created
     #[arg(long)]
     dry_run: bool,
+    /// Wait until the control plane is available
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = crate::cluster::duration)]
+    timeout: Duration,
+    /// Take over fields that another field manager (such as Helm) has set
+    #[arg(long)]
+    force_conflicts: bool,
 }
 
 /// Remove an installation from a cluster
 ///
-/// Takes the values that it was installed with; --dry-run prints the objects in the order in which they are to be deleted.
+/// Takes the values that it was installed with; --dry-run prints the objects in the order in which they are to be deleted. The namespace
+/// stays when another revision, or your Secret `cacerts`, is in it. Pods that have a proxy keep it until they are created anew.
 #[derive(Args)]
 pub(crate) struct Uninstall {
     /// The same as --values
@@ -59,6 +79,8 @@ pub(crate) struct Uninstall {
     files: Vec<PathBuf>,
     #[command(flatten)]
     choices: Choices,
+    #[command(flatten)]
+    cluster: Cluster,
     /// Print the objects, in the order in which they are to be deleted
     #[arg(long)]
     dry_run: bool,
@@ -66,44 +88,82 @@ pub(crate) struct Uninstall {
 
 /// Prints or applies them.
 pub(crate) fn install(arguments: Install, output: Output) -> Result<(), Failure> {
-    let Install { files, choices, dry_run } = arguments;
+    let Install { files, choices, cluster, dry_run, wait, timeout, force_conflicts } = arguments;
     let objects = objects(&choices.after(files).read()?);
     if dry_run {
         write::objects(&objects, output);
         return Ok(());
     }
-    apply(&objects)
+    let how = Installation { wait: wait.then_some(timeout), force: force_conflicts };
+    live::block_on(async {
+        let client = cluster.connect().await?;
+        let mut told = Told { output, steps: Vec::new() };
+        let result = leno_cluster::install(&client, &objects, how, |step| told.take(step)).await;
+        told.end(result, objects.len(), "applied")
+    })
 }
 
 /// Prints or deletes them.
 pub(crate) fn uninstall(arguments: Uninstall, output: Output) -> Result<(), Failure> {
-    let Uninstall { files, choices, dry_run } = arguments;
+    let Uninstall { files, choices, cluster, dry_run } = arguments;
     let mut objects = objects(&choices.after(files).read()?);
     objects.reverse();
     if dry_run {
         write::objects(&objects, output);
         return Ok(());
     }
-    delete(&objects)
+    live::block_on(async {
+        let client = cluster.connect().await?;
+        let mut told = Told { output, steps: Vec::new() };
+        let result = leno_cluster::uninstall(&client, &objects, |step| told.take(step)).await;
+        told.end(result, objects.len(), "deleted")
+    })
 }
 
 impl Choices {
-    fn after(self, mut files: Vec<PathBuf>) -> Self {
+    pub(crate) fn after(self, mut files: Vec<PathBuf>) -> Self {
         files.extend(self.values);
         Self { values: files, ..self }
     }
 }
 
-/// Applies a list of objects, in its order.
-fn apply(_objects: &[Value]) -> Result<(), Failure> {
-    Err(Failure::Usage(anyhow!(
-        "this build has no client of the API server: leno install --dry-run | kubectl apply --server-side -f -"
-    )))
+/// The steps, told as they happen; for programs together at the end.
+struct Told {
+    output: Output,
+    steps: Vec<Value>,
 }
 
-/// Deletes a list of objects, in its order.
-fn delete(_objects: &[Value]) -> Result<(), Failure> {
-    Err(Failure::Usage(anyhow!(
-        "this build has no client of the API server: leno uninstall --dry-run | kubectl delete -f -"
-    )))
+impl Told {
+    fn take(&mut self, step: Step) {
+        let (what, object, note) = match step {
+            Step::Applied(object) => ("applied", object, None),
+            Step::Skipped(object, why) => ("skipped", object, Some(why)),
+            Step::Deleted(object) => ("deleted", object, None),
+            Step::Absent(object) => ("absent", object, None),
+            Step::Ready(object) => ("ready", object, None),
+            Step::Waiting(object, state) => {
+                // Progress is not a result; nobody reading it is no error.
+                let _ = writeln!(io::stderr(), "waiting for {object}: {state}");
+                return;
+            }
+        };
+        if self.output == Output::Text {
+            let note = note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+            write::line(&format!("{what:<7} {object}{note}"));
+        }
+        self.steps.push(json!({"step": what, "object": object, "note": note}));
+    }
+
+    /// How it ended; after a failure also how far it came.
+    fn end(self, result: Result<(), Problem>, all: usize, verb: &str) -> Result<(), Failure> {
+        if self.output == Output::Json {
+            let problem = result.as_ref().err().map(ToString::to_string);
+            write::json(&json!({"steps": self.steps, "problem": problem}));
+        }
+        let Err(problem) = result else { return Ok(()) };
+        let done = self.steps.iter().filter(|step| step["step"] == verb).count();
+        let unreachable = problem.is_unreachable();
+        let error = anyhow::Error::from(problem).context(format!("{done} of {all} objects were {verb}"));
+        Err(if unreachable { Failure::Unreachable(error) } else { Failure::Refused(error) })
+    }
 }

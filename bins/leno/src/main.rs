@@ -5,6 +5,8 @@
 
 mod analyze;
 mod cases;
+mod check;
+mod cluster;
 mod color;
 mod demo;
 mod explain;
@@ -38,7 +40,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
     name = "leno",
     version,
     after_help = "Exit codes: 0 done; 1 a check failed or a claim does not hold; 2 wrong usage or input that cannot be read; \
-                  3 the mesh cannot be reached.\nLENO_MESH names the file in which a running mesh describes itself; LENO_LOG chooses what is logged."
+                  3 the mesh or cluster cannot be reached.\nLENO_MESH names the file in which a running mesh describes itself; LENO_LOG chooses what is logged."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -73,6 +75,7 @@ enum Command {
     Inject(inject::Arguments),
     Install(install::Install),
     Uninstall(install::Uninstall),
+    Check(check::Arguments),
     /// Print the version
     Version,
     /// Print a completion script for a shell
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Command::Inject(arguments) => inject::inject(&arguments, output),
         Command::Install(arguments) => install::install(arguments, output),
         Command::Uninstall(arguments) => install::uninstall(arguments, output),
+        Command::Check(arguments) => check::run(arguments, output),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             match output {

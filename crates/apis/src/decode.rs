@@ -377,11 +377,28 @@ impl<'d> Fields<'d> {
     /// A field that has no effect on traffic and is shown nowhere (comments, names): worth knowing, nothing more.
     pub(crate) fn remark(&mut self, name: &str, why: &str) {
         if let Some(field) = self.take(name) {
-            let diagnostic = Diagnostic::info(codes::UNSUPPORTED_FIELD, field.source(), why)
-                .about(self.here.context.object.clone())
-                .refusing(Refused::Field);
-            self.here.context.found.borrow_mut().push(diagnostic);
+            self.say_of(&field, why);
         }
+    }
+
+    /// The same for a map that somebody acts on who has nothing to do with traffic.
+    pub(crate) fn remarked_map<T>(
+        &mut self,
+        name: &str,
+        why: &str,
+        decode: impl Fn(Cursor<'d>) -> Option<T>,
+    ) -> BTreeMap<String, T> {
+        let Some(field) = self.take(name) else { return BTreeMap::new() };
+        self.say_of(&field, why);
+        let Some(entries) = field.entries() else { return BTreeMap::new() };
+        entries.filter_map(|(key, value)| Some((key.to_owned(), decode(value)?))).collect()
+    }
+
+    fn say_of(&self, field: &Cursor<'d>, why: &str) {
+        let diagnostic = Diagnostic::info(codes::UNSUPPORTED_FIELD, field.source(), why)
+            .about(self.here.context.object.clone())
+            .refusing(Refused::Field);
+        self.here.context.found.borrow_mut().push(diagnostic);
     }
 
     /// A field that is known to be there: taken without a word.

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     AccessLog, InjectionConfig, Resources, Tracing, annotations,
@@ -193,6 +193,13 @@ impl Reader<'_> {
             (default, None) => default.cloned(),
         }
     }
+}
+
+/// The defaults: what a pod gets that asks for nothing and may take as long as it needs to end.
+pub(crate) fn of_nobody(config: &InjectionConfig) -> Asked {
+    let pod = json!({"spec": {"terminationGracePeriodSeconds": LONGEST_DRAIN.as_secs() + 1}});
+    // Without annotations there is nothing to refuse.
+    ask(config, &pod, &mut Vec::new(), &mut Vec::new())
 }
 
 fn has_network_probes(pod: &Value) -> bool {

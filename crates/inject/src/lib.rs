@@ -6,6 +6,7 @@
 //!               │ ────> probes        probes and lifecycle hooks that go through the proxy
 //!               │ ────> sidecar       the containers and volumes that are added
 //!               └─────> names         canonical name and revision
+//! gateway: the pod of a gateway, which is the proxy by itself
 //! patch: the difference as RFC 6902        webhook: what the webhooks must select, so that `decide` is asked
 //! ```
 //!
@@ -20,6 +21,7 @@ mod capture;
 mod config;
 mod decide;
 mod duration;
+mod gateway;
 mod inject;
 mod json;
 mod names;
@@ -36,6 +38,7 @@ mod workload;
 
 pub use config::{AccessLog, Capture, Image, InjectionConfig, Policy, ProxyDefaults, Resources, Tracing};
 pub use decide::{Decision, Reason, decide, is_injected};
+pub use gateway::gateway_pod;
 pub use inject::{Injected, Outcome, Refusal, inject};
 pub use names::workload_of;
 pub use namespace::Namespace;

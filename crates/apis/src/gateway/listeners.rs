@@ -24,15 +24,17 @@ pub struct Gateway {
     pub class_name: Spanned<String>,
     /// Listeners.
     pub listeners: Vec<Rule<Listener>>,
-    /// Labels of what runs it.
+    /// Labels and annotations of what runs it.
     pub infrastructure: Infrastructure,
 }
 
-/// Labels of what runs a gateway.
+/// Labels and annotations of what runs a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Infrastructure {
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Annotations; they mean something to Kubernetes and clouds only.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Listeners that are added to a Gateway.
@@ -188,9 +190,12 @@ pub(crate) fn gateway(o: &mut Fields<'_>) -> Option<Gateway> {
                 infrastructure: o
                     .droppable("infrastructure", |value| {
                         value.object(|o| {
-                            let why = "not supported by this release: what runs a gateway has no annotations";
-                            o.unsupported("annotations", Refused::Field, why);
-                            Some(Infrastructure { labels: o.map("labels", text) })
+                            let why =
+                                "without effect on traffic: on Kubernetes what runs the gateway gets them";
+                            Some(Infrastructure {
+                                labels: o.map("labels", text),
+                                annotations: o.remarked_map("annotations", why, text),
+                            })
                         })
                     })
                     .unwrap_or_default(),

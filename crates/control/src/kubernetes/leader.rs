@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Cluster, KubernetesError, MANAGER, failed, status::Statuses};
+use super::{Cluster, KubernetesError, MANAGER, failed, gateways::Gateways, status::Statuses};
 use crate::{api::Api as Views, input::describe, published::Published};
 
 /// Between two rounds.
@@ -52,6 +52,7 @@ pub(crate) struct Leader {
 struct Done {
     rooted: BTreeSet<String>,
     bundled: bool,
+    gateways: Gateways,
     statuses: Statuses,
     rounds: u32,
 }
@@ -80,6 +81,7 @@ pub(crate) async fn run(leader: Leader, stop: CancellationToken) {
         if done.rounds % FULL_ROUND == 0 {
             done.rooted.clear();
             done.bundled = false;
+            done.gateways.look_again();
         }
         if let Err(error) = leader.duties(&mut done).await {
             tracing::warn!(error = describe(&error), "a duty of the leader is left for the next round");
@@ -91,12 +93,14 @@ impl Leader {
     async fn duties(&self, done: &mut Done) -> Result<(), KubernetesError> {
         let roots = pem::encode_certificates(self.api.authority.bundle().roots());
         if !done.bundled {
-            self.bundle(&roots).await?;
-            done.bundled = true;
+            done.bundled = bundle(&self.cluster, &roots).await?;
         }
         let Some(published) = self.api.newest.load() else { return Ok(()) };
         self.root_namespaces(&published, &roots, &mut done.rooted).await?;
-        done.statuses.write(&self.cluster, &self.api, &published).await
+        // A Gateway that cannot be run keeps nobody else's status from being written.
+        let run = done.gateways.run(&self.cluster, &published.world).await;
+        done.statuses.write(&self.cluster, &self.api, &published).await?;
+        run
     }
 
     /// Writes the roots into every namespace that has not got them.
@@ -137,26 +141,51 @@ impl Leader {
         }
         Ok(())
     }
+}
 
-    /// Keeps the bundle by which the API server verifies our webhook.
-    async fn bundle(&self, roots: &str) -> Result<(), KubernetesError> {
-        let name = &self.cluster.config.webhook();
-        let api: Api<MutatingWebhookConfiguration> = Api::all(self.cluster.client.clone());
-        let what = format!("MutatingWebhookConfiguration {name} cannot be kept up to date");
-        let Some(mut found) = api.get_opt(name).await.map_err(failed(what.clone()))? else { return Ok(()) };
-        let bundle = ByteString(roots.as_bytes().to_vec());
-        let mut stale = false;
-        for hook in found.webhooks.iter_mut().flatten() {
-            stale |= hook.client_config.ca_bundle.replace(bundle.clone()).as_ref() != Some(&bundle);
-        }
-        if stale {
-            // The resource version is in it: a change in between is not overwritten.
-            let patch = json!({
-                "metadata": {"resourceVersion": found.metadata.resource_version}, "webhooks": found.webhooks,
-            });
-            api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map_err(failed(what))?;
-            tracing::info!(webhook = name, "its bundle is up to date");
-        }
-        Ok(())
+/// Keeps the bundle by which the API server verifies our webhook. `false`: there is no webhook yet (it is installed last).
+async fn bundle(cluster: &Cluster, roots: &str) -> Result<bool, KubernetesError> {
+    let name = &cluster.config.webhook();
+    let api: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
+    let what = format!("MutatingWebhookConfiguration {name} cannot be kept up to date");
+    let Some(mut found) = api.get_opt(name).await.map_err(failed(what.clone()))? else {
+        return Ok(false);
+    };
+    let bundle = ByteString(roots.as_bytes().to_vec());
+    let mut stale = false;
+    for hook in found.webhooks.iter_mut().flatten() {
+        stale |= hook.client_config.ca_bundle.replace(bundle.clone()).as_ref() != Some(&bundle);
+    }
+    if stale {
+        // The resource version is in it: a change in between is not overwritten.
+        let patch = json!({
+            "metadata": {"resourceVersion": found.metadata.resource_version}, "webhooks": found.webhooks,
+        });
+        api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map_err(failed(what))?;
+        tracing::info!(webhook = name, "its bundle is up to date");
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::fake::Fake;
+
+    #[tokio::test]
+    async fn a_webhook_that_is_installed_later_gets_its_bundle_then() {
+        let fake = Fake::start().await;
+        assert!(!bundle(&fake.cluster(), "roots").await.unwrap(), "it is not there yet, so this is not done");
+        let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/leno-sidecar-injector-leno-system";
+        let hook = json!({"name": "a.leno.dev", "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {}});
+        fake.put(
+            path,
+            json!({"metadata": {"name": "leno-sidecar-injector-leno-system"}, "webhooks": [hook]}),
+        );
+        assert!(bundle(&fake.cluster(), "roots").await.unwrap());
+        assert_eq!(fake.get(path)["webhooks"][0]["clientConfig"]["caBundle"], "cm9vdHM=");
+        assert_eq!(fake.writes().len(), 1);
+        assert!(bundle(&fake.cluster(), "roots").await.unwrap());
+        assert_eq!(fake.writes().len(), 1, "it is written when it differs");
     }
 }

@@ -16,6 +16,7 @@ use kube::{
 use leno_compile::{ObjectKey, ObjectStatus};
 use serde_json::{Value, json};
 
+pub(super) use self::render::CONTROLLER;
 use self::render::{Acknowledged, Context, render};
 use super::{Cluster, KubernetesError, MANAGER, failed, is_status};
 use crate::{api::Api as Views, published::Published, rollout};

@@ -6,7 +6,7 @@ use leno_compile::{Condition, ListenerStatus, ObjectStatus, ParentName};
 use serde_json::{Map, Value, json};
 
 /// Names us in the entries of routes' parents.
-pub(super) const CONTROLLER: &str = "leno.dev/gateway-controller";
+pub(in crate::kubernetes) const CONTROLLER: &str = "leno.dev/gateway-controller";
 /// The condition that says that proxies have it.
 const ACKNOWLEDGED: &str = "leno.dev/Acknowledged";
 

@@ -1,0 +1,279 @@
+//! Pods: the control plane's, and those that should have a proxy.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Namespace, Pod},
+};
+use kube::{Api, api::ListParams};
+use leno_inject::{
+    Decision, InjectionConfig, Reason,
+    contract::{CAPTURE_CONTAINER, PROXY_CONTAINER, REVISION},
+    decide, is_injected,
+};
+use serde_json::json;
+
+use super::{Finding, Look};
+use crate::wait::pod_complaint;
+
+/// The label with the release that an object is of.
+const VERSION_LABEL: &str = "app.kubernetes.io/version";
+/// Pods of one answer, and answers at most: 50,000 pods.
+const PAGE: u32 = 500;
+const PAGES: usize = 100;
+/// Pods that are named one by one.
+const NAMED: usize = 20;
+
+/// Whether the control plane's pods are ready and of this version.
+pub(super) async fn of_the_control_plane(look: &Look<'_>) -> Vec<Finding> {
+    let name = &look.names.control;
+    let api: Api<Deployment> = Api::namespaced(look.client.clone(), &look.names.namespace);
+    let what = format!("Deployment {}/{name}", look.names.namespace);
+    let found = match api.get_opt(name).await {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            return vec![Finding::fail(
+                "control-plane",
+                format!("{what} is not there"),
+                "run `leno install`",
+            )];
+        }
+        Err(error) => return vec![Finding::unseen("control-plane", &what, &error)],
+    };
+    let wanted = found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let ready = found.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
+    let text = format!("the control plane has {ready} of {wanted} pods ready");
+    let look_at = format!("kubectl describe pods -n {} -l app=leno-control", look.names.namespace);
+    let pods = match (ready, wanted) {
+        (0, _) => Finding::fail("control-plane", text, look_at),
+        (ready, wanted) if ready < wanted => Finding::warn("control-plane", text, look_at),
+        _ => Finding::ok("control-plane", text),
+    };
+    let version = found.metadata.labels.unwrap_or_default().remove(VERSION_LABEL).unwrap_or_default();
+    let ours = env!("CARGO_PKG_VERSION");
+    let version = if version == ours {
+        Finding::ok(
+            "control-plane-version",
+            format!("the control plane is of version {version}, as is this program"),
+        )
+    } else {
+        Finding::warn(
+            "control-plane-version",
+            format!("the control plane is of version {version}, this program of {ours}"),
+            "upgrade one of them",
+        )
+    };
+    vec![pods, version]
+}
+
+/// Pods of the mesh: without a proxy though they should have one, or with one that is not ready.
+pub(super) async fn of_the_mesh(look: &Look<'_>) -> Vec<Finding> {
+    let namespaces: Api<Namespace> = Api::all(look.client.clone());
+    let namespaces = match namespaces.list(&ListParams::default()).await {
+        Ok(found) => found.items,
+        Err(error) => return vec![Finding::unseen("pods", "namespaces", &error)],
+    };
+    let of = |namespace: &Namespace| leno_inject::Namespace::of(&json!(namespace));
+    let namespaces: BTreeMap<String, leno_inject::Namespace> =
+        namespaces.iter().map(of).map(|namespace| (namespace.name.clone(), namespace)).collect();
+    let mut mesh = Mesh::new(look.values.injection());
+    let pods: Api<Pod> = Api::all(look.client.clone());
+    let mut next = ListParams::default().limit(PAGE);
+    for _ in 0..PAGES {
+        let page = match pods.list(&next).await {
+            Ok(page) => page,
+            Err(error) => return vec![Finding::unseen("pods", "pods", &error)],
+        };
+        for pod in &page.items {
+            if let Some(namespace) = pod.metadata.namespace.as_ref().and_then(|it| namespaces.get(it)) {
+                mesh.take(namespace, pod);
+            }
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => next = next.continue_token(&token),
+            None => break,
+        }
+    }
+    mesh.findings()
+}
+
+/// What is known of the pods so far.
+struct Mesh {
+    config: InjectionConfig,
+    ready: usize,
+    opted_out: usize,
+    problems: Vec<Finding>,
+}
+
+impl Mesh {
+    fn new(config: InjectionConfig) -> Self {
+        Self { config, ready: 0, opted_out: 0, problems: Vec::new() }
+    }
+
+    fn take(&mut self, namespace: &leno_inject::Namespace, pod: &Pod) {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+        if matches!(phase, "Succeeded" | "Failed") || pod.metadata.deletion_timestamp.is_some() {
+            return;
+        }
+        let name = format!("{}/{}", namespace.name, pod.metadata.name.as_deref().unwrap_or_default());
+        let value = json!(pod);
+        if is_injected(&value) {
+            let revision = value["metadata"]["labels"][REVISION]
+                .as_str()
+                .or_else(|| value["metadata"]["annotations"][REVISION].as_str());
+            if revision.is_some_and(|revision| self.config.serves(revision)) {
+                self.proxy(&name, pod);
+            }
+            return;
+        }
+        match decide(&self.config, namespace, &value) {
+            Decision::Inject(reason) => self.problems.push(Finding::warn(
+                "pods",
+                format!("pod {name} runs without a proxy, and should have one: {reason}"),
+                "it is older than the label or the webhook: restart its workload (kubectl rollout restart)",
+            )),
+            Decision::Leave(reason) if is_noteworthy(&reason, namespace) => {
+                self.opted_out += 1;
+                if !matches!(reason, Reason::PodSaysNo(_) | Reason::NeverSelected | Reason::PolicyDisabled) {
+                    self.problems.push(Finding::warn(
+                        "pods",
+                        format!("pod {name} has no proxy: {reason}"),
+                        "its traffic is not in the mesh; STRICT servers refuse it",
+                    ));
+                }
+            }
+            Decision::Leave(_) => {}
+        }
+    }
+
+    fn proxy(&mut self, name: &str, pod: &Pod) {
+        let status = pod.status.as_ref();
+        let init = status.and_then(|status| status.init_container_statuses.as_ref());
+        let container = |of: &str| init.into_iter().flatten().find(|status| status.name == of);
+        if container(PROXY_CONTAINER).is_some_and(|status| status.ready) {
+            self.ready += 1;
+            return;
+        }
+        let capture = container(CAPTURE_CONTAINER).and_then(|status| {
+            let state = status.state.as_ref()?.terminated.as_ref().or(status
+                .last_state
+                .as_ref()?
+                .terminated
+                .as_ref())?;
+            (state.exit_code != 0).then(|| {
+                format!("capture failed with code {} (container {CAPTURE_CONTAINER})", state.exit_code)
+            })
+        });
+        let why =
+            capture.or_else(|| pod_complaint(pod)).unwrap_or_else(|| "its proxy is not ready".to_owned());
+        let at = name.replacen('/', " ", 1);
+        let container = if why.contains(CAPTURE_CONTAINER) { CAPTURE_CONTAINER } else { PROXY_CONTAINER };
+        self.problems.push(Finding::fail(
+            "capture",
+            format!("pod {name} has no working proxy: {why}"),
+            format!("kubectl logs -n {at} -c {container}"),
+        ));
+    }
+
+    fn findings(self) -> Vec<Finding> {
+        let Self { ready, opted_out, problems, .. } = self;
+        let mut findings = vec![Finding::ok(
+            "pods",
+            format!(
+                "{ready} pods have a proxy that is ready, with its capture; {opted_out} of enrolled namespaces have none by choice"
+            ),
+        )];
+        let more = problems.len().saturating_sub(NAMED);
+        let worst = problems.iter().skip(NAMED).map(|finding| finding.level).max();
+        findings.extend(problems.into_iter().take(NAMED));
+        if let Some(level) = worst {
+            let advice = Some("see to the first ones".to_owned());
+            findings.push(Finding { level, about: "pods", text: format!("and {more} more"), advice });
+        }
+        findings
+    }
+}
+
+/// Whether a pod without a proxy is worth a word: its namespace is enrolled.
+fn is_noteworthy(reason: &Reason, namespace: &leno_inject::Namespace) -> bool {
+    let enrolled = namespace.labels.get("leno.dev/inject").is_some_and(|value| value == "enabled")
+        || namespace.labels.contains_key(REVISION);
+    enrolled && !matches!(reason, Reason::HasProxy | Reason::OtherRevision(_) | Reason::SystemNamespace(_))
+        || matches!(reason, Reason::NamespaceUnclear(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::check::Level;
+
+    fn found(pods: &[Value]) -> Vec<Finding> {
+        let mut mesh = Mesh::new(InjectionConfig::default());
+        let namespace = leno_inject::Namespace::of(
+            &json!({"metadata": {"name": "shop", "labels": {"leno.dev/inject": "enabled"}}}),
+        );
+        for pod in pods {
+            mesh.take(&namespace, &serde_json::from_value(pod.clone()).unwrap());
+        }
+        mesh.findings()
+    }
+
+    fn pod(name: &str) -> Value {
+        json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"containers": [{"name": "c"}]}, "status": {"phase": "Running"}})
+    }
+
+    fn injected(ready: bool, capture_code: i32) -> Value {
+        let mut pod = pod("a");
+        pod["metadata"]["annotations"] = json!({"sidecar.istio.io/status": "{}", "leno.dev/rev": "default"});
+        pod["spec"]["initContainers"] = json!([{"name": "istio-proxy"}]);
+        let status = |name: &str, ready: bool, state: Value| json!({"name": name, "image": "", "imageID": "", "ready": ready, "restartCount": 0, "state": state, "lastState": {}});
+        pod["status"]["initContainerStatuses"] = json!([
+            status("leno-init", true, json!({"terminated": {"exitCode": capture_code}})),
+            status("istio-proxy", ready, json!({})),
+        ]);
+        pod
+    }
+
+    #[test]
+    fn a_pod_that_should_have_a_proxy_is_named_with_the_reason() {
+        let findings = found(&[pod("old")]);
+        assert_eq!(findings[1].level, Level::Warn);
+        let text = findings[1].to_string();
+        assert!(
+            text.contains("shop/old") && text.contains("leno.dev/inject") && text.contains("restart"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn who_opted_out_is_counted_and_who_cannot_be_is_named() {
+        let mut out = pod("batch");
+        out["metadata"]["labels"] = json!({"leno.dev/inject": "disabled"});
+        let mut host = pod("agent");
+        host["spec"]["hostNetwork"] = json!(true);
+        let findings = found(&[out, host]);
+        assert!(findings[0].text.contains("2 of enrolled"), "{}", findings[0]);
+        assert!(findings.len() == 2 && findings[1].text.contains("shop/agent"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_ready_fails_and_says_whether_capture_did() {
+        assert_eq!(found(&[injected(true, 0)]).len(), 1);
+        let findings = found(&[injected(false, 0)]);
+        assert_eq!(findings[1].level, Level::Fail);
+        let findings = found(&[injected(false, 1)]);
+        assert!(findings[1].to_string().contains("kubectl logs -n shop a -c leno-init"), "{}", findings[1]);
+    }
+
+    #[test]
+    fn pods_that_have_ended_do_not_count_and_many_are_summed_up() {
+        let mut ended = pod("job");
+        ended["status"]["phase"] = json!("Succeeded");
+        assert_eq!(found(&[ended]).len(), 1);
+        let many: Vec<Value> = (0..30).map(|n| pod(&format!("p{n}"))).collect();
+        assert_eq!(found(&many).last().unwrap().text, "and 10 more");
+    }
+}

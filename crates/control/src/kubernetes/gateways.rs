@@ -1,0 +1,214 @@
+//! Runs the Gateways of our class: a ServiceAccount, a Deployment and a Service for each, and its addresses in its status.
+//!
+//! Invariants: an object is written only when it differs from what is there; one that somebody else made, without this Gateway as
+//! its owner, is never touched; nothing is deleted here (owner references do). One Gateway's trouble is not another's.
+
+mod render;
+
+use std::collections::BTreeMap;
+
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use leno_apis::{AnyObject, Kind, Object, gateway::Gateway};
+use leno_compile::{ObjectKey, World};
+use serde_json::{Value, json};
+
+use super::{Cluster, KubernetesError, MANAGER, failed, status::CONTROLLER};
+
+/// Revision that a Gateway chooses, as a namespace does.
+const REVISION: &str = "leno.dev/rev";
+
+/// What is known to be as it should.
+#[derive(Default)]
+pub(crate) struct Gateways {
+    /// The objects that were applied for each.
+    applied: BTreeMap<ObjectKey, [Value; 3]>,
+    /// The addresses that its status has.
+    addressed: BTreeMap<ObjectKey, Value>,
+    /// What was said of one that cannot be run.
+    complained: BTreeMap<ObjectKey, String>,
+}
+
+impl Gateways {
+    /// Compares everything with the API server again, in case somebody changed it.
+    pub(crate) fn look_again(&mut self) {
+        self.applied.clear();
+        self.addressed.clear();
+    }
+
+    /// Runs each Gateway of ours.
+    pub(crate) async fn run(&mut self, cluster: &Cluster, world: &World) -> Result<(), KubernetesError> {
+        if !cluster.config.gateways.deploy {
+            return Ok(());
+        }
+        let mut problem = Ok(());
+        let ours = |object: &&std::sync::Arc<AnyObject>| is_ours(cluster, world, object);
+        for any in world.of_kind(Kind::Gateway).filter(ours) {
+            let AnyObject::Gateway(gateway) = &**any else { continue };
+            if let Err(error) = self.run_one(cluster, ObjectKey::of(any), gateway).await {
+                problem = Err(error);
+            }
+        }
+        let is_there = |key: &ObjectKey| world.get(key).is_some();
+        self.applied.retain(|key, _| is_there(key));
+        self.addressed.retain(|key, _| is_there(key));
+        self.complained.retain(|key, _| is_there(key));
+        problem
+    }
+
+    async fn run_one(
+        &mut self,
+        cluster: &Cluster,
+        key: ObjectKey,
+        gateway: &Object<Gateway>,
+    ) -> Result<(), KubernetesError> {
+        let objects = match render::objects(&cluster.config.injection, gateway) {
+            Ok(objects) => objects,
+            Err(why) => {
+                self.complain(key, why.to_string());
+                return Ok(());
+            }
+        };
+        if self.applied.get(&key) != Some(&objects) {
+            for object in &objects {
+                if let Some(why) = apply(cluster, object).await? {
+                    self.complain(key, why);
+                    return Ok(());
+                }
+            }
+            self.complained.remove(&key);
+            self.applied.insert(key.clone(), objects);
+        }
+        self.address(cluster, key, gateway).await
+    }
+
+    fn complain(&mut self, key: ObjectKey, why: String) {
+        if self.complained.get(&key) != Some(&why) {
+            tracing::warn!(gateway = %key, why, "a Gateway is not run");
+            self.complained.insert(key, why);
+        }
+    }
+
+    /// Writes where the Service is reached into the Gateway's status.
+    async fn address(
+        &mut self,
+        cluster: &Cluster,
+        key: ObjectKey,
+        gateway: &Object<Gateway>,
+    ) -> Result<(), KubernetesError> {
+        // An address that is written is looked at again in the next full round.
+        if self.addressed.get(&key).is_some_and(|it| it.as_array().is_some_and(|all| !all.is_empty())) {
+            return Ok(());
+        }
+        let what = format!("the addresses of {key} cannot be written");
+        let services = api(cluster, "v1", "Service", gateway.namespace());
+        let service =
+            services.get_opt(&render::name(gateway)).await.map_err(failed(what.clone()))?.map(|it| json!(it));
+        let addresses = addresses(&service.unwrap_or_default());
+        let gateways = api(cluster, &gateway.api_version, "Gateway", gateway.namespace());
+        let found = gateways.get_opt(gateway.name()).await.map_err(failed(what.clone()))?;
+        let Some(found) = found.map(|it| json!(it)) else { return Ok(()) };
+        let none = json!([]);
+        if found["status"].get("addresses").unwrap_or(&none) != &addresses {
+            let patch = json!({"status": {"addresses": addresses}});
+            let parameters =
+                PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+            let written = gateways.patch_status(gateway.name(), &parameters, &Patch::Merge(&patch)).await;
+            written.map_err(failed(what))?;
+        }
+        self.addressed.insert(key, addresses);
+        Ok(())
+    }
+}
+
+/// Whether a Gateway is ours to run: its class has our controller, and it asks for our revision.
+fn is_ours(cluster: &Cluster, world: &World, any: &AnyObject) -> bool {
+    let AnyObject::Gateway(gateway) = any else { return false };
+    let class = ObjectKey::new(Kind::GatewayClass, "", gateway.spec.class_name.as_str());
+    let class = world.get(&class).map(|class| &**class);
+    let Some(AnyObject::GatewayClass(class)) = class else { return false };
+    let revision = gateway.metadata.labels.get(REVISION).map_or("default", String::as_str);
+    class.spec.controller_name.as_str() == CONTROLLER
+        && cluster.config.injection.serves(revision)
+        && gateway.metadata.deletion_timestamp.is_none()
+}
+
+fn api(cluster: &Cluster, api_version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    Api::namespaced_with(cluster.client.clone(), namespace, &resource)
+}
+
+/// Applies one object unless it is there as it should be; says why when it is somebody else's.
+async fn apply(cluster: &Cluster, object: &Value) -> Result<Option<String>, KubernetesError> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, metadata) = (text(&object["kind"]), &object["metadata"]);
+    let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
+    let what = format!("{kind} {namespace}/{name} of a Gateway cannot be applied");
+    let api = api(cluster, &text(&object["apiVersion"]), &kind, &namespace);
+    if let Some(found) = api.get_opt(&name).await.map_err(failed(what.clone()))? {
+        let found = json!(found);
+        if !has_owner(&found, &metadata["ownerReferences"][0]["uid"]) {
+            return Ok(Some(format!("{kind} {namespace}/{name} is there already and is not this Gateway's")));
+        }
+        if contains(&found, object) {
+            return Ok(None);
+        }
+    }
+    let parameters = PatchParams::apply(MANAGER).force();
+    api.patch(&name, &parameters, &Patch::Apply(object)).await.map_err(failed(what))?;
+    tracing::info!(kind, namespace, name, "applied for a Gateway");
+    Ok(None)
+}
+
+fn has_owner(found: &Value, uid: &Value) -> bool {
+    found["metadata"]["ownerReferences"].as_array().into_iter().flatten().any(|owner| owner["uid"] == *uid)
+}
+
+/// Whether everything that we say is there; what the API server and others have added does not count, but lists are whole.
+fn contains(found: &Value, ours: &Value) -> bool {
+    match (found, ours) {
+        (Value::Object(found), Value::Object(ours)) => ours.iter().all(|(key, value)| {
+            if matches!(key.as_str(), "apiVersion" | "kind") {
+                return true;
+            }
+            // The API server leaves out what is empty.
+            found.get(key).map_or(is_empty(value), |found| contains(found, value))
+        }),
+        (Value::Array(found), Value::Array(ours)) => {
+            found.len() == ours.len() && found.iter().zip(ours).all(|(found, ours)| contains(found, ours))
+        }
+        _ => found == ours,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Where a Service is reached, as a Gateway's status says it.
+fn addresses(service: &Value) -> Value {
+    let given = service["status"]["loadBalancer"]["ingress"].as_array();
+    let entry = |ingress: &Value| match (ingress["ip"].as_str(), ingress["hostname"].as_str()) {
+        (Some(ip), _) => Some(json!({"type": "IPAddress", "value": ip})),
+        (None, Some(hostname)) => Some(json!({"type": "Hostname", "value": hostname})),
+        (None, None) => None,
+    };
+    if service["spec"]["type"] == "LoadBalancer" {
+        return given.into_iter().flatten().filter_map(entry).collect();
+    }
+    let own = service["spec"]["clusterIP"].as_str().filter(|address| !matches!(*address, "" | "None"));
+    own.map_or(json!([]), |address| json!([{"type": "IPAddress", "value": address}]))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Which Gateways are run, what is written for them, and what is left alone.
+
+use serde_json::json;
+
+use super::*;
+use crate::kubernetes::fake::Fake;
+
+#[test]
+fn what_the_api_server_adds_is_no_difference_and_what_it_lacks_is() {
+    let ours = json!({"kind": "Service", "metadata": {"name": "g"}, "spec": {"ports": [{"port": 80}], "type": "LoadBalancer"}});
+    let mut found = json!({
+        "metadata": {"name": "g", "uid": "u"}, "status": {},
+        "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80, "nodePort": 30000}], "type": "LoadBalancer"},
+    });
+    assert!(contains(&found, &ours));
+    found["spec"]["ports"] = json!([{"port": 80}, {"port": 81}]);
+    assert!(!contains(&found, &ours), "a listener was removed");
+    found["spec"]["ports"] = json!([{"port": 80}]);
+    found["spec"]["type"] = json!("ClusterIP");
+    assert!(!contains(&found, &ours));
+}
+
+#[test]
+fn empty_fields_that_the_api_server_leaves_out_are_no_difference() {
+    assert!(contains(&json!({}), &json!({"env": [], "limits": {}, "value": ""})));
+    assert!(!contains(&json!({}), &json!({"value": "x"})));
+}
+
+#[test]
+fn another_gateways_objects_are_not_ours() {
+    let found = json!({"metadata": {"ownerReferences": [{"uid": "a"}]}});
+    assert!(has_owner(&found, &json!("a")));
+    assert!(!has_owner(&found, &json!("b")));
+    assert!(!has_owner(&json!({"metadata": {}}), &json!("a")));
+}
+
+#[test]
+fn addresses_are_those_of_the_load_balancer_or_of_the_service() {
+    let balanced = json!({
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1"},
+        "status": {"loadBalancer": {"ingress": [{"ip": "198.18.1.100"}, {"hostname": "a.elb.amazonaws.com"}]}},
+    });
+    assert_eq!(
+        addresses(&balanced),
+        json!([{"type": "IPAddress", "value": "198.18.1.100"}, {"type": "Hostname", "value": "a.elb.amazonaws.com"}])
+    );
+    let waiting =
+        json!({"spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1"}, "status": {"loadBalancer": {}}});
+    assert_eq!(addresses(&waiting), json!([]), "nobody outside reaches the cluster's address");
+    let internal = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}});
+    assert_eq!(addresses(&internal), json!([{"type": "IPAddress", "value": "10.0.0.1"}]));
+}
+
+const GATEWAY: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/edge/gateways/public";
+const SERVICE: &str = "/api/v1/namespaces/edge/services/public-leno";
+
+fn gateway() -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": "public", "namespace": "edge", "uid": "u-1"},
+        "spec": {"gatewayClassName": "leno", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]},
+    })
+}
+
+fn world(controller: &str) -> World {
+    let class = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+        "metadata": {"name": "leno"}, "spec": {"controllerName": controller},
+    });
+    World::of([class, gateway()].iter().flat_map(|object| leno_apis::parse_json("", object).objects))
+}
+
+#[tokio::test]
+async fn a_gateway_of_ours_is_run_once_and_has_its_address() {
+    let fake = Fake::start().await;
+    fake.put(GATEWAY, gateway());
+    let (mut gateways, world) = (Gateways::default(), world(CONTROLLER));
+    gateways.run(&fake.cluster(), &world).await.unwrap();
+    let written = [
+        "/api/v1/namespaces/edge/serviceaccounts/public-leno",
+        "/apis/apps/v1/namespaces/edge/deployments/public-leno",
+        SERVICE,
+        &format!("{GATEWAY}/status"),
+    ];
+    assert_eq!(fake.writes(), written);
+    assert_eq!(
+        fake.get(GATEWAY)["status"]["addresses"],
+        json!([{"type": "IPAddress", "value": "198.18.1.100"}])
+    );
+    // A new leader finds everything in order.
+    Gateways::default().run(&fake.cluster(), &world).await.unwrap();
+    assert_eq!(fake.writes().len(), written.len());
+    // Somebody takes a port away.
+    let mut service = fake.get(SERVICE);
+    service["spec"]["ports"] = json!([]);
+    fake.put(SERVICE, service);
+    gateways.look_again();
+    gateways.run(&fake.cluster(), &world).await.unwrap();
+    assert_eq!(fake.writes()[written.len()..], [SERVICE]);
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_elses_is_not_touched() {
+    let fake = Fake::start().await;
+    fake.put(GATEWAY, gateway());
+    fake.put(SERVICE, json!({"metadata": {"name": "public-leno"}, "spec": {"type": "ClusterIP"}}));
+    Gateways::default().run(&fake.cluster(), &world(CONTROLLER)).await.unwrap();
+    assert!(!fake.writes().contains(&SERVICE.to_owned()));
+    assert_eq!(fake.get(SERVICE)["spec"]["type"], "ClusterIP");
+}
+
+#[tokio::test]
+async fn gateways_of_other_controllers_and_revisions_are_left_alone() {
+    let fake = Fake::start().await;
+    fake.put(GATEWAY, gateway());
+    Gateways::default().run(&fake.cluster(), &world("example.com/other")).await.unwrap();
+    let mut cluster = fake.cluster();
+    cluster.config.injection.revision = "canary".to_owned();
+    Gateways::default().run(&cluster, &world(CONTROLLER)).await.unwrap();
+    cluster = fake.cluster();
+    cluster.config.gateways.deploy = false;
+    Gateways::default().run(&cluster, &world(CONTROLLER)).await.unwrap();
+    assert_eq!(fake.writes(), Vec::<String>::new());
+}
