@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("leno-ca", &["leno-identity", "leno-telemetry", "leno-model"]),
     ("leno-analyze", &["leno-compile", "leno-decide", "leno-apis", "leno-model"]),
     ("leno-sources", &["leno-apis"]),
+    ("leno-e2e", &[]),
     (
         "leno-proxy",
         &["leno-model", "leno-decide", "leno-wire", "leno-xds", "leno-identity", "leno-telemetry"],
