@@ -76,6 +76,16 @@ impl Cluster {
             .map(drop)
     }
 
+    /// SIGTERM for a container, as if it ended by itself: kubelet has not asked for it.
+    pub(crate) fn terminate(&self, node: &str, container: &str) -> anyhow::Result<()> {
+        let state = std::env::var("KUBE_STATE").unwrap_or_else(|_| "/var/tmp/kube".to_owned());
+        let node = node.rsplit('-').next().unwrap_or_default();
+        let socket = format!("{state}/clusters/{}/{node}/containerd.sock", self.name);
+        let container = container.trim_start_matches("containerd://");
+        let arguments = ["-a", &socket, "-n", "k8s.io", "task", "kill", "-s", "SIGTERM", container];
+        said(&arguments, &Command::new("ctr").args(arguments).output()?).map(drop)
+    }
+
     /// What a pod is answered at a URL: status and body, or why there is no answer.
     pub(crate) fn call(&self, namespace: &str, from: &str, url: &str) -> anyhow::Result<(u16, String)> {
         let text = self.ctl(&["-n", namespace, "exec", from, "-c", "app", "--", STAND_IN, "get", url])?;

@@ -24,6 +24,8 @@ struct Totals {
     requests: u64,
     failed: u64,
     seconds: f64,
+    by_status: serde_json::Value,
+    by_error: serde_json::Value,
     failures: Vec<serde_json::Value>,
 }
 
@@ -53,7 +55,13 @@ pub(crate) fn unharmed(cluster: &Cluster, change: impl FnOnce() -> anyhow::Resul
         let sent = after.requests.checked_sub(before.requests).context("the load was restarted")?;
         let failed = after.failed - before.failed;
         let reasons = after.failures.iter().take(3).map(ToString::to_string).collect::<Vec<_>>();
-        ensure!(failed == 0, "{failed} of {sent} {kind} requests failed: {}", reasons.join(", "));
+        ensure!(
+            failed == 0,
+            "{failed} of {sent} {kind} requests failed: {}; since its start {} {}",
+            reasons.join(", "),
+            after.by_status,
+            after.by_error
+        );
         #[expect(clippy::cast_precision_loss, reason = "thousands")]
         let rate = sent as f64 / (after.seconds - before.seconds);
         #[expect(clippy::cast_precision_loss, reason = "hundreds")]

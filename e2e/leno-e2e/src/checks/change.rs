@@ -1,6 +1,7 @@
 //! What changes under load, and who leads.
 
 use anyhow::{Context as _, ensure};
+use serde_json::Value;
 
 use crate::{
     cluster::{Cluster, until},
@@ -48,12 +49,39 @@ pub(super) fn control_is_lost(mesh: &Mesh) -> anyhow::Result<()> {
     restarts(mesh, 1).context("the new control plane")
 }
 
-/// Every proxy of the servers ends while no control plane runs; kubelet starts it again, and it serves what it knew.
+/// Every proxy of the servers ends while no control plane runs; kubelet starts it again, and it serves what it knew. Before
+/// that it cannot have asked anybody.
 pub(super) fn control_is_away(mesh: &Mesh) -> anyhow::Result<()> {
     scale(&mesh.west, "leno-system", "leno-control", 0)?;
-    let outcome = load::unharmed(&mesh.west, || Ok(()));
+    let outcome = load::unharmed(&mesh.west, || {
+        for pod in mesh.west.items(&format!("pod -n {APPS} -l app=back"))? {
+            restart_proxy(&mesh.west, &pod)?;
+        }
+        Ok(())
+    });
     scale(&mesh.west, "leno-system", "leno-control", 2)?;
     outcome
+}
+
+/// Until the pod is ready with another proxy.
+fn restart_proxy(cluster: &Cluster, pod: &Value) -> anyhow::Result<()> {
+    let name = pod["metadata"]["name"].as_str().context("a pod without a name")?;
+    let node = pod["spec"]["nodeName"].as_str().context("a pod without a node")?;
+    let before = proxy(pod)?;
+    cluster.terminate(node, before["containerID"].as_str().context("a proxy that never ran")?)?;
+    until(60, || {
+        let pod = cluster.get(&format!("pod -n {APPS} {name}"))?;
+        let after = proxy(&pod)?;
+        ensure!(after["restartCount"] != before["restartCount"], "{name}'s proxy has not restarted");
+        ensure!(after["ready"] == true, "{name}'s proxy is not ready: {after}");
+        Ok(())
+    })?;
+    cluster.run(&format!("-n {APPS} wait pod {name} --for=condition=Ready --timeout=60s")).map(drop)
+}
+
+fn proxy(pod: &Value) -> anyhow::Result<&Value> {
+    let containers = pod["status"]["initContainerStatuses"].as_array().into_iter().flatten();
+    containers.into_iter().find(|it| it["name"] == "istio-proxy").context("a pod without a proxy")
 }
 
 /// The pod that leads.
