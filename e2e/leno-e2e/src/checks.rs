@@ -48,10 +48,7 @@ pub(crate) const CHECKS: &[Check] = &[
     long("permissive: plaintext and mutual TLS are served and counted", traffic::permissive),
     long("selective: a pod without a proxy calls and is called as policies say", traffic::selective),
     long("status: kubectl waits until all proxies have a route", change::status),
-    long(
-        "leader: another leads and writes statuses soon after the leader is killed",
-        change::leader_is_killed,
-    ),
+    long("leader: statuses go on within 15 s after the leader is killed", change::leader_is_killed),
 ];
 
 fn install(mesh: &Mesh) -> anyhow::Result<()> {

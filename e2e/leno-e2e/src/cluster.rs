@@ -76,13 +76,13 @@ impl Cluster {
             .map(drop)
     }
 
-    /// SIGTERM for a container, as if it ended by itself: kubelet has not asked for it.
-    pub(crate) fn terminate(&self, node: &str, container: &str) -> anyhow::Result<()> {
+    /// A signal for a container; kubelet has not asked for it, so to it the container ends by itself.
+    pub(crate) fn kill(&self, signal: &str, node: &str, container: &str) -> anyhow::Result<()> {
         let state = std::env::var("KUBE_STATE").unwrap_or_else(|_| "/var/tmp/kube".to_owned());
         let node = node.rsplit('-').next().unwrap_or_default();
         let socket = format!("{state}/clusters/{}/{node}/containerd.sock", self.name);
         let container = container.trim_start_matches("containerd://");
-        let arguments = ["-a", &socket, "-n", "k8s.io", "task", "kill", "-s", "SIGTERM", container];
+        let arguments = ["-a", &socket, "-n", "k8s.io", "task", "kill", "-s", signal, container];
         said(&arguments, &Command::new("ctr").args(arguments).output()?).map(drop)
     }
 
