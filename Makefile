@@ -56,6 +56,13 @@ test: tools helm check ## Everything that CI checks
 	@tools/say "support table"
 	@cargo run --quiet -p xtask -- support --check
 
+.PHONY: e2e
+e2e: tools ## Leno on real Kubernetes clusters of this machine; needs root and Go (ARGS=short for the quick form, or words of checks' names)
+	@tools/say "building what the images hold"
+	@cargo build --quiet --profile quick -p leno -p leno-proxy-bin -p leno-control-bin -p leno-standin -p leno-e2e
+	@tools/say "clusters and checks"
+	@e2e/run $(TARGET_DIR)/quick $(TARGET_DIR)/e2e $(ARGS)
+
 .PHONY: clean
 clean: ## Removes what was built
 	@cargo clean

@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("leno-analyze", &["leno-compile", "leno-decide", "leno-apis", "leno-model"]),
     ("leno-sources", &["leno-apis"]),
     ("leno-cluster", &["leno-install", "leno-inject", "leno-apis"]),
+    ("leno-e2e", &[]),
     (
         "leno-proxy",
         &["leno-model", "leno-decide", "leno-wire", "leno-xds", "leno-identity", "leno-telemetry"],

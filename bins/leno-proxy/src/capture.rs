@@ -2,6 +2,7 @@
 
 use std::{
     io::Write as _,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -71,9 +72,16 @@ fn plan_of(arguments: &Arguments) -> anyhow::Result<Plan> {
     })
 }
 
+/// Where the image has nft. What `PATH` says is the runtime's choice in an image without one, and it may leave `sbin` out.
+const NFT: &str = "/usr/sbin/nft";
+
+fn program() -> &'static str {
+    if Path::new(NFT).exists() { NFT } else { "nft" }
+}
+
 /// One transaction: all of it or nothing.
 fn apply(rules: &str) -> anyhow::Result<()> {
-    let mut nft = Command::new("nft")
+    let mut nft = Command::new(program())
         .args(["-f", "-"])
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())

@@ -6,7 +6,7 @@ mod serve;
 
 use std::{
     fs,
-    io::{self, Read as _},
+    io::{self, IsTerminal as _, Read as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -108,6 +108,7 @@ fn from_file(arguments: &Embedded) -> anyhow::Result<()> {
 fn log(level: &str, json: bool) {
     let filter = EnvFilter::try_from_env("LENO_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let logs = logs.with_ansi(io::stderr().is_terminal());
     if json {
         logs.json().init();
     } else {

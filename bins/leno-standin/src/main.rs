@@ -2,11 +2,13 @@
 //!
 //! On Kubernetes the pod says who it is: its host name, and the service account token that is mounted into it.
 
+mod client;
+
 use std::{fs, net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use leno_lab::standin::{
     BehaviourFile, CallProtocol, Dialer, ListenSpec, StandIn, StandInProtocol, StandInSpec,
     calls::{from_environment, suggested_protocol},
@@ -18,8 +20,10 @@ const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// A stand-in application: answers HTTP/1.1, HTTP/2, gRPC or TCP, and calls the services that its environment names.
 #[derive(Parser)]
-#[command(name = "leno-standin", version)]
+#[command(name = "leno-standin")]
 struct Arguments {
+    #[command(subcommand)]
+    errand: Option<Errand>,
     /// Its `app`, which decides how it behaves
     #[arg(long, env = "APP", default_value = "standin")]
     app: String,
@@ -49,6 +53,13 @@ struct Arguments {
     linger: u64,
 }
 
+/// What it does instead of answering.
+#[derive(Subcommand)]
+enum Errand {
+    Get(client::Get),
+    Load(client::Requests),
+}
+
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -61,9 +72,14 @@ fn main() -> ExitCode {
     }
 }
 
-async fn serve(arguments: Arguments) -> anyhow::Result<()> {
+async fn serve(mut arguments: Arguments) -> anyhow::Result<()> {
     let (close_at_once, grace, linger) = (arguments.close_at_once, arguments.grace, arguments.linger);
     let mut terminate = signal(SignalKind::terminate())?;
+    match arguments.errand.take() {
+        Some(Errand::Get(get)) => return client::get(get).await,
+        Some(Errand::Load(requests)) => return client::load(requests, terminate).await,
+        None => {}
+    }
     let running = StandIn::start(spec(arguments), Dialer::by_system())?;
     terminate.recv().await;
     if !close_at_once {
@@ -75,6 +91,7 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
 
 fn spec(arguments: Arguments) -> StandInSpec {
     let Arguments {
+        errand: _,
         app,
         version,
         mut http,
@@ -143,4 +160,16 @@ fn account() -> Option<(String, String)> {
     let claims: Value = serde_json::from_slice(&claims).ok()?;
     let account = claims["sub"].as_str()?.strip_prefix("system:serviceaccount:")?;
     account.split_once(':').map(|(namespace, account)| (namespace.to_owned(), account.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn its_options_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
 }

@@ -148,6 +148,15 @@ fn writing_the_rules_again_replaces_them_and_leaves_other_tables_alone() {
 }
 
 #[test]
+fn nft_is_found_where_the_search_path_leaves_sbin_out() {
+    let Some(network) = network() else { return };
+    let pod = &network.pods[0];
+    let program = env!("CARGO_BIN_EXE_leno-proxy");
+    pod.run(0, &["/usr/bin/env", "PATH=/bin:/usr/bin", program, "capture"]).unwrap();
+    assert!(pod.run(0, &["nft", "list", "ruleset"]).unwrap().contains("table inet leno"));
+}
+
+#[test]
 fn without_the_capability_nothing_is_written_and_it_says_what_is_missing() {
     let Some(network) = network() else { return };
     let pod = &network.pods[0];

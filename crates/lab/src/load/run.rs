@@ -257,7 +257,7 @@ fn grpc_status(headers: &http::HeaderMap) -> Option<u16> {
 
 fn kind(error: &SendError) -> &'static str {
     match error {
-        SendError::Dial(DialError::NoSuchName { .. }) => "name",
+        SendError::Dial(DialError::NoSuchName { .. } | DialError::LookUp { .. }) => "name",
         SendError::Dial(DialError::Connect { .. }) => "connect",
         SendError::Broken(_) | SendError::NotBegun(_) => "broken",
     }

@@ -44,6 +44,14 @@ pub enum DialError {
         /// The name.
         host: String,
     },
+    /// The system's resolver gives no address.
+    #[error("{host} cannot be looked up: {why}")]
+    LookUp {
+        /// The name.
+        host: String,
+        /// What it says.
+        why: String,
+    },
     /// The other side could not be reached.
     #[error("cannot connect to {address}")]
     Connect {
@@ -53,6 +61,12 @@ pub enum DialError {
         #[source]
         source: io::Error,
     },
+}
+
+async fn look_up(host: &str, port: u16) -> Result<SocketAddr, String> {
+    let found = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((host, port))).await;
+    let mut found = found.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
+    found.next().ok_or_else(|| "without an address".to_owned())
 }
 
 impl Dialer {
@@ -91,9 +105,7 @@ impl Dialer {
 
     /// Opens a connection to a host (a name or an IP address) and port.
     pub async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
-        let Some(target) = self.resolve(host, port).await else {
-            return Err(DialError::NoSuchName { host: host.to_owned() });
-        };
+        let target = self.resolve(host, port).await?;
         let address = self.proxy.unwrap_or(target);
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(address, target)).await;
         connected
@@ -101,15 +113,15 @@ impl Dialer {
             .map_err(|source| DialError::Connect { address, source })
     }
 
-    async fn resolve(&self, host: &str, port: u16) -> Option<SocketAddr> {
+    async fn resolve(&self, host: &str, port: u16) -> Result<SocketAddr, DialError> {
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
         match (literal, &self.names) {
-            (Some(ip), _) => Some(SocketAddr::new(ip, port)),
-            (None, Names::Given(resolver)) => resolver(host, port),
+            (Some(ip), _) => Ok(SocketAddr::new(ip, port)),
+            (None, Names::Given(resolver)) => {
+                resolver(host, port).ok_or_else(|| DialError::NoSuchName { host: host.to_owned() })
+            }
             (None, Names::System) => {
-                let found =
-                    tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((host, port))).await;
-                found.ok()?.ok()?.next()
+                look_up(host, port).await.map_err(|why| DialError::LookUp { host: host.to_owned(), why })
             }
         }
     }

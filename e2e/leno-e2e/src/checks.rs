@@ -1,0 +1,83 @@
+//! What must hold, in order: later checks use what earlier ones have made.
+
+mod change;
+mod traffic;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use crate::mesh::{APPS, Mesh};
+
+/// One check.
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    /// Of the short form.
+    pub(crate) short: bool,
+    /// Without it nothing else can be.
+    pub(crate) always: bool,
+    pub(crate) run: fn(&Mesh) -> anyhow::Result<()>,
+}
+
+const fn needed(name: &'static str, run: fn(&Mesh) -> anyhow::Result<()>) -> Check {
+    Check { name, short: true, always: true, run }
+}
+const fn short(name: &'static str, run: fn(&Mesh) -> anyhow::Result<()>) -> Check {
+    Check { name, short: true, always: false, run }
+}
+const fn long(name: &'static str, run: fn(&Mesh) -> anyhow::Result<()>) -> Check {
+    Check { name, short: false, always: false, run }
+}
+
+pub(crate) const CHECKS: &[Check] = &[
+    needed("install: two replicas are ready and one of them leads", install),
+    needed("inject: pods of an enrolled namespace get a proxy and become ready, others do not", inject),
+    short("identity: the server sees the client's service account", traffic::identity),
+    short(
+        "capture: every proxy says that it works, and what the mesh does not know is reached",
+        traffic::capture,
+    ),
+    short("metrics: mutual TLS is counted on 15020 and 15090", traffic::metrics),
+    short("strict: a client outside the mesh is refused", traffic::strict),
+    short("job: a Job with a proxy finishes", traffic::job),
+    short("restart: a rolling restart of the server fails no request", |mesh| change::restarts(mesh, 1)),
+    short("control: losing every control plane pod fails no request", change::control_is_lost),
+    short("probes: http, tcp, grpc and exec probes have restarted nothing so far", traffic::probes),
+    long("restart x10: ten rolling restarts fail no request", |mesh| change::restarts(mesh, 10)),
+    long("scale: from 1 to 5 and back fails no request", change::scales),
+    long("away: without a control plane proxies restart and serve", change::control_is_away),
+    long("permissive: plaintext and mutual TLS are served and counted", traffic::permissive),
+    long("selective: a pod without a proxy calls and is called as policies say", traffic::selective),
+    long("status: kubectl waits until all proxies have a route", change::status),
+    long("leader: statuses go on within 15 s after the leader is killed", change::leader_is_killed),
+];
+
+fn install(mesh: &Mesh) -> anyhow::Result<()> {
+    mesh.load_images()?;
+    mesh.install()?;
+    let pods = mesh.west.items("pod -n leno-system -l app=leno-control")?;
+    ensure!(pods.len() == 2, "{} replicas", pods.len());
+    crate::cluster::until(20, || {
+        let holder = change::leader(mesh)?;
+        ensure!(pods.iter().any(|pod| pod["metadata"]["name"] == holder.as_str()), "{holder} leads");
+        Ok(())
+    })
+}
+
+fn inject(mesh: &Mesh) -> anyhow::Result<()> {
+    mesh.deploy()?;
+    for pod in mesh.west.items(&format!("pod -n {APPS}"))? {
+        let names = names(&pod["spec"]["initContainers"])?;
+        ensure!(names == ["leno-init", "istio-proxy"], "{}: {names:?}", pod["metadata"]["name"]);
+        let ready = &pod["status"]["containerStatuses"];
+        ensure!(ready.as_array().is_some_and(|all| all.iter().all(|it| it["ready"] == true)), "{ready}");
+    }
+    for pod in mesh.west.items("pod -n plain")? {
+        ensure!(pod["spec"]["initContainers"].is_null(), "{pod}");
+    }
+    Ok(())
+}
+
+fn names(containers: &Value) -> anyhow::Result<Vec<&str>> {
+    let containers = containers.as_array().context("no init containers")?;
+    Ok(containers.iter().filter_map(|it| it["name"].as_str()).collect())
+}

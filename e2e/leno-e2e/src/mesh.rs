@@ -1,0 +1,109 @@
+//! The images, the installation and the applications that the checks look at.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::cluster::{Cluster, kube, said};
+
+/// The namespace of the applications: enrolled, STRICT.
+pub(crate) const APPS: &str = "shop";
+const APPLICATIONS: &str = include_str!("../manifests/applications.yaml");
+const VALUES: &str = include_str!("../manifests/values.yaml");
+/// The CRDs, from the modules that `xtask schema` reads too.
+const GATEWAY_API: &str = "sigs.k8s.io/gateway-api@v1.6.3";
+const ISTIO: &str = "istio.io/api@v1.31.4";
+
+/// What the checks look at.
+pub(crate) struct Mesh {
+    pub(crate) west: Cluster,
+    pub(crate) bin: PathBuf,
+    pub(crate) evidence: PathBuf,
+}
+
+impl Mesh {
+    /// The images into the nodes, assembled from the lists of `deploy/images`.
+    pub(crate) fn load_images(&self) -> anyhow::Result<()> {
+        fs::create_dir_all(&self.evidence)?;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let bin = self.bin.display().to_string();
+        let listed = |name: &str| -> anyhow::Result<Vec<String>> {
+            let list = fs::read_to_string(root.join(format!("deploy/images/{name}.files")))?;
+            let lines = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+            Ok(lines.map(|line| line.replace("{BIN}", &bin)).collect())
+        };
+        let stand_in = vec![format!("{bin}/leno-standin:/usr/bin/leno-standin")];
+        for (image, program, files) in [
+            ("leno/proxy", "leno-proxy", listed("proxy")?),
+            ("leno/control", "leno-control", listed("control")?),
+            ("standin", "leno-standin", stand_in),
+        ] {
+            let archive = self.evidence.join(format!("{program}.tar"));
+            let mut make = Command::new(kube().with_file_name("mkimage"));
+            make.arg(format!("leno.test/{image}:e2e")).arg(&archive).arg(format!("/usr/bin/{program}"));
+            said(&["mkimage", image], &make.args(files).output()?)?;
+            said(&["kube", "image"], &Command::new(kube()).arg("image").arg(&archive).output()?)?;
+        }
+        Ok(())
+    }
+
+    /// The CRDs of both APIs, then what `leno install` makes.
+    pub(crate) fn install(&self) -> anyhow::Result<()> {
+        for crds in [
+            module(GATEWAY_API)?.join("config/crd/standard"),
+            module(ISTIO)?.join("kubernetes/customresourcedefinitions.gen.yaml"),
+        ] {
+            self.west.ctl(&["apply", "--server-side", "-f", &crds.display().to_string()])?;
+        }
+        let values = self.evidence.join("values.yaml");
+        fs::write(&values, VALUES)?;
+        let mut leno = Command::new(self.bin.join("leno"));
+        let objects = leno.arg("install").arg("-f").arg(&values).arg("--dry-run").output()?;
+        self.west.apply(&said(&["leno", "install"], &objects)?)?;
+        self.west.rolled_out("leno-system", "leno-control")
+    }
+
+    /// The applications, until they are ready.
+    pub(crate) fn deploy(&self) -> anyhow::Result<()> {
+        self.west.apply(APPLICATIONS)?;
+        for (namespace, deployment) in [(APPS, "front"), (APPS, "back"), ("plain", "outsider")] {
+            self.west.rolled_out(namespace, deployment)?;
+        }
+        Ok(())
+    }
+
+    /// The addresses of an application's pods.
+    pub(crate) fn addresses(&self, namespace: &str, app: &str) -> anyhow::Result<Vec<String>> {
+        let pods = self.west.items(&format!("pod -n {namespace} -l app={app}"))?;
+        let address = |pod: &Value| pod["status"]["podIP"].as_str().map(str::to_owned);
+        pods.iter().map(|pod| address(pod).context("a pod has no address")).collect()
+    }
+
+    /// What one needs to see after a failure.
+    pub(crate) fn keep_evidence(&self, number: usize) {
+        let mut text = String::new();
+        for line in [
+            "get pod -A -o wide",
+            "get event -A --sort-by=.lastTimestamp",
+            "-n leno-system logs -l app=leno-control --tail=300 --prefix",
+            "-n shop logs -l app --all-containers --tail=100 --prefix",
+        ] {
+            let said = self.west.run(line).unwrap_or_else(|error| format!("{error:#}"));
+            text.push_str(&format!("# kubectl {line}\n{said}\n"));
+        }
+        let _full_disk = fs::write(self.evidence.join(format!("failed-{number}.txt")), text);
+    }
+}
+
+/// The folder of a Go module, downloaded when it is not there.
+fn module(name: &str) -> anyhow::Result<PathBuf> {
+    let arguments = ["mod", "download", "-json", name];
+    let output = Command::new("go").args(arguments).current_dir(std::env::temp_dir()).output()?;
+    let answer: Value = serde_json::from_str(&said(&arguments, &output)?)?;
+    Ok(answer["Dir"].as_str().context("go mod download names no folder")?.into())
+}
