@@ -20,20 +20,18 @@ use leno_xds::transport::Sessions;
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::ControlConfig,
+    connections,
     identity_service::IssueCounts,
     input::Said,
     peering::Peers,
     published::{Newest, Published},
 };
-
-/// Connections at a time.
-const CONNECTIONS: usize = 128;
 
 /// How long a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,36 +70,8 @@ pub(crate) async fn serve_to(
     listener: TcpListener,
     stop: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let connections = TaskTracker::new();
-    loop {
-        let next = async {
-            let permit = room.clone().acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            () = stop.cancelled() => break,
-            next = next => next,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection to the API was not accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let (api, stop) = (api.clone(), stop.clone());
-        connections.spawn(async move {
-            let _permit = permit;
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = converse(audience, api, stream) => {}
-            }
-        });
-    }
-    connections.close();
-    connections.wait().await;
+    let converse = |stream| converse(audience, api.clone(), stream);
+    connections::each("API", listener, stop, converse).await;
 }
 
 async fn converse(audience: Audience, api: Arc<Api>, stream: TcpStream) {

@@ -29,6 +29,7 @@ mod authorize;
 mod certificate;
 mod clock;
 pub mod config;
+mod connections;
 mod control;
 mod identity_service;
 mod input;

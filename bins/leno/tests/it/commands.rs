@@ -32,7 +32,7 @@ fn help_says_what_each_command_is_for_and_what_exit_codes_mean() {
         assert!(own.status.success() && stdout(&own).contains("Usage: leno"), "{own:?}");
         assert!(stdout(&own).lines().count() > 8, "worth reading: {}", stdout(&own));
     }
-    for code in ["0 done", "1 a check failed", "2 wrong usage", "3 the mesh cannot be reached"] {
+    for code in ["0 done", "1 a check failed", "2 wrong usage", "3 the mesh or cluster cannot be reached"] {
         assert!(stdout(&help).contains(code), "{code}: {}", stdout(&help));
     }
 }

@@ -17,16 +17,14 @@ use rustls::ServerConfig;
 use serde_json::Value;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::Cluster;
+use crate::connections;
 
-/// Connections at a time.
-const CONNECTIONS: usize = 128;
 /// Everything of one connection's arrival.
 const ARRIVAL: Duration = Duration::from_secs(10);
 /// How long the API server may take to show a namespace.
@@ -46,32 +44,8 @@ impl Webhook {
     pub(crate) async fn serve(self, stop: CancellationToken) {
         let Self { cluster, listener, tls } = self;
         let acceptor = TlsAcceptor::from(tls);
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
-        let connections = TaskTracker::new();
-        loop {
-            let next = async {
-                let permit = room.clone().acquire_owned().await;
-                (permit, listener.accept().await)
-            };
-            let (permit, accepted) = tokio::select! {
-                () = stop.cancelled() => break,
-                next = next => next,
-            };
-            let Ok((stream, _)) = accepted else {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
-            let (cluster, acceptor, stop) = (cluster.clone(), acceptor.clone(), stop.clone());
-            connections.spawn(async move {
-                let _permit = permit;
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = Box::pin(converse(cluster, acceptor, stream)) => {}
-                }
-            });
-        }
-        connections.close();
-        connections.wait().await;
+        let converse = |stream| Box::pin(converse(cluster.clone(), acceptor.clone(), stream));
+        connections::each("webhook", listener, stop, converse).await;
     }
 }
 
