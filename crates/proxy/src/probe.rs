@@ -1,7 +1,8 @@
 //! Samples what the kernel and the network of this machine cost, which no clock within the proxy sees (PAINS F1).
 //!
-//! A round trip over loopback between two threads of this proxy is what one hop adds beside the proxy's own work: two
-//! messages, each with its writing, waking and reading. A request through two proxies makes two more of them than one without.
+//! A round trip over loopback between two threads of this proxy, less the calls that write and read it (a proxy's own work has those),
+//! is what one hop adds beside that work: two messages on their way, and two sleepers woken. A request through two proxies makes
+//! two more of them than one without.
 //! Invariant: one small exchange at a time, seconds apart; it carries nothing and is never on a request's path.
 //! Must not know: requests, peers.
 
@@ -81,16 +82,34 @@ pub(crate) async fn run(core: Rc<Core>, far: SocketAddr) {
 async fn sample(far: SocketAddr) -> io::Result<Vec<Duration>> {
     let mut stream = TcpStream::connect(far).await?;
     stream.set_nodelay(true)?;
-    let mut message = [0; MESSAGE];
     let mut trips = Vec::with_capacity(ROUND_TRIPS);
     for number in 0..ROUND_TRIPS {
         sleep(PAUSE).await;
         let began = Instant::now();
-        stream.write_all(&message).await?;
-        stream.read_exact(&mut message).await?;
+        stream.write_all(&[0; MESSAGE]).await?;
+        let writing = began.elapsed();
+        let reading = read_one(&stream).await?;
         if number > 0 {
-            trips.push(began.elapsed());
+            // The far end has made the same calls.
+            trips.push(began.elapsed().saturating_sub(2 * (writing + reading)));
         }
     }
     Ok(trips)
+}
+
+/// Reads a message, and says how long the calls took that did.
+async fn read_one(stream: &TcpStream) -> io::Result<Duration> {
+    let (mut message, mut have, mut reading) = ([0; MESSAGE], 0, Duration::ZERO);
+    while have < MESSAGE {
+        stream.readable().await?;
+        let began = Instant::now();
+        match stream.try_read(&mut message[have..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => have += read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        }
+        reading += began.elapsed();
+    }
+    Ok(reading)
 }

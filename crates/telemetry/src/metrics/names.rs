@@ -118,7 +118,7 @@ pub const EJECTIONS: CounterDef<2> = CounterDef {
 /// Time of a probe between networks.
 pub const NETWORK_PROBE: HistogramDef<1> = HistogramDef {
     name: "leno_network_probe_seconds",
-    help: "Round trips of small messages. to=loopback: between two threads of this proxy, what the kernel adds to each hop.",
+    help: "Round trips of small messages, less the calls that write and read them. to=loopback: between two threads of this proxy, what the kernel adds to each hop.",
     labels: ["to"],
     buckets: &[
         0.000_01, 0.000_02, 0.000_03, 0.000_04, 0.000_05, 0.000_06, 0.000_08, 0.000_1, 0.000_125, 0.000_15,
