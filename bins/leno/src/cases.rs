@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 16;
 ///
 /// A case is a request and what must happen to it: allowed or denied, by which rule, to which backends. Cases run offline
 /// against the manifests that they name, through the same code as in a proxy. See docs/guide/testing-policy.md for the format.
-/// Exit code 1 when a case does not hold, 2 when a file cannot be read.
+/// Exit code 1 when a case does not hold, 2 when a file or a case cannot be read; the others are run all the same.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Files or folders of cases
@@ -49,10 +49,9 @@ pub(crate) fn test(arguments: &Arguments, output: Output) -> Result<(), Failure>
             text.with_context(|| format!("{} cannot be read", path.display())).map_err(Failure::Usage)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let load = |name: &str| std::fs::read_to_string(folder.join(name)).map_err(|error| error.to_string());
-        match cases::read(&path.display().to_string(), &text, &load) {
-            Ok(file) => reports.extend(cases::run_file(&file, &MeshSettings::default()).cases),
-            Err(errors) => unreadable.extend(errors.iter().map(ToString::to_string)),
-        }
+        let (file, errors) = cases::read_sound(&path.display().to_string(), &text, &load);
+        reports.extend(cases::run_file(&file, &MeshSettings::default()).cases);
+        unreadable.extend(errors.iter().map(ToString::to_string));
     }
     let summary = Summary::of(reports);
     let failed = summary.failed;
@@ -64,8 +63,13 @@ pub(crate) fn test(arguments: &Arguments, output: Output) -> Result<(), Failure>
             for case in summary.cases.iter().filter(|case| arguments.verbose || !case.passed) {
                 write::line(&case.to_string());
             }
-            let text = format!("{} passed, {failed} failed", summary.passed);
-            write::line(&if failed == 0 { color::good(&text) } else { color::bad(&text) });
+            let good = failed == 0 && unreadable.is_empty();
+            let rest = match unreadable.len() {
+                0 => String::new(),
+                mistakes => format!("; not all were run: {}", write::count(mistakes, "mistake")),
+            };
+            let text = format!("{} passed, {failed} failed{rest}", summary.passed);
+            write::line(&if good { color::good(&text) } else { color::bad(&text) });
         }
     }
     if !unreadable.is_empty() {

@@ -26,8 +26,9 @@ use crate::{Output, failure::Failure, up::more_files};
   leno demo --for 2m --rate 500
   leno demo --for 60s -o json | tail -1 | jq .phases")]
 pub(crate) struct Arguments {
-    /// Time for everything, the start included
-    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
+    /// Time for everything, the start included; the phases share what is left. At least 20s: less shows nothing. A phase takes
+    /// longer than its share where something must come back first
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = time)]
     for_: Duration,
     /// Services, in 600 workloads for 200 of them
     #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(6..=500))]
@@ -44,9 +45,9 @@ pub(crate) struct Arguments {
     /// Run each control plane and proxy as a process of its own: several GiB for 200 services
     #[arg(long)]
     processes: bool,
-    /// Lifetime of certificates, which are renewed at about half of it
-    #[arg(long, value_name = "TIME", default_value = "100s", value_parser = duration)]
-    certificate_ttl: Duration,
+    /// Lifetime of certificates, which are renewed at about half of it [default: 100s, less when there is less time than 60s]
+    #[arg(long, value_name = "TIME", value_parser = lifetime)]
+    certificate_ttl: Option<Duration>,
     /// Go through these phases only
     #[arg(long, value_name = "PHASE", value_enum)]
     only: Vec<Phase>,
@@ -73,9 +74,17 @@ enum Break {
     Policy,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn time(text: &str) -> Result<Duration, String> {
+    at_least(demo::LEAST_TIME, "in less, a canary's share, a renewal or a lost region cannot be seen", text)
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    at_least(Duration::from_secs(5), "in less, there is no time for a renewal", text)
+}
+
+fn at_least(least: Duration, why: &str, text: &str) -> Result<Duration, String> {
     let time = parse_duration(text).ok_or_else(|| format!("{text:?} is no time such as 60s or 5m"))?;
-    if time < Duration::from_secs(5) { Err("at least 5s".to_owned()) } else { Ok(time) }
+    if time < least { Err(format!("at least {least:?}: {why}")) } else { Ok(time) }
 }
 
 /// Runs it to its end.

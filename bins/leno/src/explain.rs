@@ -1,13 +1,13 @@
 //! `leno explain`: what would happen to a request, and why, in the words of the user's YAML.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use leno_compile::Compiled;
 use leno_decide::{
     Change, Explanation, Outbound, RequestFacts, Tables, WhoAmI,
-    explain::{Call, CallTarget, explain as decide},
+    explain::{Call, CallTarget, Lookup, explain as decide},
     path::{PathPolicy, normalise},
 };
 use leno_model::{Resource, ResourceKey, ResourceKind, Workload, WorkloadId};
@@ -62,12 +62,16 @@ fn header(text: &str) -> Result<(String, String), String> {
 /// Says it.
 pub(crate) fn explain(arguments: &Arguments, output: Output) -> Result<(), Failure> {
     let mut explanations = Vec::new();
+    // Of several clusters, the first that has the caller.
+    let mut taken = None;
     if arguments.files.is_empty() {
         live::block_on(async {
-            for cluster in live::clusters(&arguments.which)? {
-                let compiled = offline::of_cluster(&cluster).await?;
+            let clusters = live::clusters(&arguments.which)?;
+            for cluster in &clusters {
+                let compiled = offline::of_cluster(cluster).await?;
                 if let Some(caller) = Caller::find(&compiled, &arguments.from) {
                     explanations.push(of(&compiled, &caller, arguments).map_err(Failure::Usage)?);
+                    taken = (clusters.len() > 1).then(|| cluster.name.clone());
                     return Ok(());
                 }
             }
@@ -85,11 +89,37 @@ pub(crate) fn explain(arguments: &Arguments, output: Output) -> Result<(), Failu
     for explanation in &explanations {
         refused |= !explanation.is_served();
         match output {
-            Output::Json => write::json(&json!(explanation)),
-            Output::Text => write::line(explanation.to_string().trim_end()),
+            Output::Json => {
+                let mut told = json!(explanation);
+                if let Some(cluster) = &taken {
+                    told["cluster"] = json!(cluster);
+                }
+                write::json(&told);
+            }
+            Output::Text => {
+                if let Some(cluster) = &taken {
+                    write::line(&format!("in the cluster {cluster} (--cluster names another)"));
+                }
+                write::line(explanation.to_string().trim_end());
+                if arguments.files.is_empty() && explanation.lookup == Lookup::Unknown {
+                    write::line(&format!("  {}", fate_of_a_stranger(&arguments.url)));
+                }
+            }
         }
     }
     if refused { Err(Failure::DoesNotHold) } else { Ok(()) }
+}
+
+/// What becomes of a call to nobody that the mesh knows, in a mesh on this machine.
+fn fate_of_a_stranger(url: &str) -> &'static str {
+    let host =
+        url.parse::<http::Uri>().ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_default();
+    let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+    if is_address {
+        "here: connections to this address are passed through as they are"
+    } else {
+        "here: the name does not resolve, and a request for it by way of HTTP_PROXY is answered 502"
+    }
 }
 
 /// Who calls.
@@ -228,5 +258,13 @@ mod tests {
         assert_eq!((target.port, &*target.path, target.query.as_deref()), (80, "/a/b", Some("x=1")));
         assert_eq!(Target::parse("tcp://db:5432").unwrap().port, 5432);
         assert!(Target::parse("tcp://db").is_err());
+    }
+
+    #[test]
+    fn a_strange_address_is_passed_through_and_a_strange_name_is_not() {
+        for address in ["http://10.1.2.3/", "tcp://[2001:db8::1]:5432"] {
+            assert!(fate_of_a_stranger(address).contains("passed through"), "{address}");
+        }
+        assert!(fate_of_a_stranger("http://nothing/").contains("502"));
     }
 }

@@ -1,9 +1,8 @@
 //! How a command ends when it does not succeed.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
+
+use crate::write;
 
 /// Why a command did not succeed; each has its exit code.
 #[derive(Debug)]
@@ -35,8 +34,7 @@ impl Failure {
             Self::Usage(error) => (2, error),
             Self::Unreachable(error) => (3, error),
         };
-        // `eprintln` panics when nobody reads any more.
-        let _ = writeln!(io::stderr(), "leno: {error:#}");
+        write::note(&format!("{error:#}"));
         ExitCode::from(code)
     }
 }

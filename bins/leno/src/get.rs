@@ -11,6 +11,8 @@ use crate::{
 };
 
 /// List what the running mesh has
+///
+/// Exit code 1 when there is nothing of the name that was given, 3 when there is no mesh.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// What to list
@@ -65,6 +67,7 @@ pub(crate) fn get(arguments: &Arguments, output: Output) -> Result<(), Failure> 
         if let Some(name) = name {
             rows.retain(|(_, item)| is_called(item, name));
         }
+        let nothing_of = name.as_ref().filter(|_| rows.is_empty());
         match output {
             Output::Json => {
                 let all = rows.into_iter().map(|(cluster, mut item)| {
@@ -73,10 +76,29 @@ pub(crate) fn get(arguments: &Arguments, output: Output) -> Result<(), Failure> 
                 });
                 write::json(&all.collect());
             }
+            Output::Text if nothing_of.is_some() => {}
             Output::Text => show(*what, &rows),
         }
-        Ok(())
+        let Some(name) = nothing_of else { return Ok(()) };
+        write::note(&format!("no {} is called {name}; `leno get` without a name lists all", what.one()));
+        Err(Failure::DoesNotHold)
     })
+}
+
+impl What {
+    /// One of them.
+    fn one(self) -> &'static str {
+        match self {
+            Self::Workloads => "workload",
+            Self::Services => "service",
+            Self::Gateways => "gateway",
+            Self::Proxies => "proxy",
+            Self::Objects => "object",
+            Self::Diagnostics => "diagnostic",
+            Self::Resources => "resource",
+            Self::Peers => "peer",
+        }
+    }
 }
 
 fn is_called(item: &Value, name: &str) -> bool {

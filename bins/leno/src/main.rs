@@ -85,9 +85,12 @@ enum Command {
     },
 }
 
+/// What is logged unless LENO_LOG says otherwise: what is wrong, and that it is right again.
+const LOGGED: &str = "warn,leno_lab::mesh::repaired=info,leno_telemetry::otlp::reach=info";
+
 fn main() -> ExitCode {
     let Arguments { command, output } = Arguments::parse();
-    let filter = EnvFilter::try_from_env("LENO_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("LENO_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -84,11 +84,11 @@ fn tell(status: &Value, ready: usize, workloads: usize) {
     for error in items(&status["errors"]) {
         write::line(&color::bad(&format!("  {}", write::diagnostic(error))));
     }
-    let counts = &status["diagnostics"];
-    write::line(&format!(
-        "  diagnostics: {} errors, {} warnings (`leno get diagnostics`)",
-        counts["error"], counts["warning"]
-    ));
+    let count = |severity: &str| {
+        let found = status["diagnostics"][severity].as_u64().and_then(|found| usize::try_from(found).ok());
+        write::count(found.unwrap_or(0), severity)
+    };
+    write::line(&format!("  diagnostics: {}, {} (`leno get diagnostics`)", count("error"), count("warning")));
     for peer in items(&status["peers"]) {
         let stale = peer["stale"].as_bool().unwrap_or(false) || !peer["connected"].as_bool().unwrap_or(false);
         let name = text(&peer["cluster"]);

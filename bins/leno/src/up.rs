@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use leno_lab::{
     mesh::{AccessLog, ClusterPlan, Mesh, MeshPlan, MeshRecord, Tracing},
     standin::behaviour::parse_duration,
@@ -25,13 +25,16 @@ const READY: Duration = Duration::from_secs(60);
 /// Gateways listen on real ports, which are printed. Changed files are in force within a second; a broken change is refused
 /// with its file and line, and what was in force stays. Ctrl-C drains everything.
 #[derive(Args)]
-#[command(after_help = "Examples:
+#[command(
+    group(ArgGroup::new("manifests").args(["files", "cluster"]).required(true).multiple(true)),
+    after_help = "Examples:
   leno up -f shop.yaml -f routes/
   leno up --cluster west=shop,region=us-west --cluster east=shop,region=us-east,network=two
-  helm template shop | leno up -f -")]
+  helm template shop | leno up -f -"
+)]
 pub(crate) struct Arguments {
     /// Manifests of a single cluster: a file, a folder, or `-` for standard input
-    #[arg(short = 'f', long = "file", value_name = "PATH", required_unless_present = "cluster")]
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
     files: Vec<PathBuf>,
     /// A cluster: NAME=PATH[,PATH...][,region=R][,zone=Z][,network=N]; several make one mesh
     #[arg(long, value_name = "CLUSTER", conflicts_with = "files", value_parser = ClusterPlan::parse)]
@@ -55,7 +58,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FORM", default_value = "off")]
     access_log: LogForm,
     /// Where spans go: `http://HOST:PORT` of an OTLP/gRPC collector
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = collector)]
     traces: Option<String>,
     /// Share of the requests without a `traceparent` whose traces proxies start, 0 to 1
     #[arg(long, value_name = "SHARE", default_value = "0.01", value_parser = share, requires = "traces")]
@@ -81,6 +84,21 @@ impl From<LogForm> for AccessLog {
             LogForm::Json => Self::Json,
         }
     }
+}
+
+/// The URL of a collector, which is called in plaintext.
+fn collector(text: &str) -> Result<String, String> {
+    let why = match text.parse::<http::Uri>() {
+        Err(_) => "it is no URL",
+        Ok(url) => match (url.scheme_str(), url.port_u16(), url.path(), url.query()) {
+            (Some("http"), Some(_), "" | "/", None) => return Ok(text.to_owned()),
+            (Some("http"), Some(_), ..) => "gRPC has a path of its own, so that this one would not be used",
+            (Some("http"), None, ..) => "it names no port",
+            (Some("https"), ..) => "spans are not sent over TLS",
+            _ => "it does not begin with http://",
+        },
+    };
+    Err(format!("{why}; a collector of OTLP/gRPC is http://HOST:PORT, most often of port 4317"))
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -174,18 +192,15 @@ fn say_ready(record: &MeshRecord, after: Duration, late: Option<String>, output:
         }
         Output::Text => {
             for cluster in &record.clusters {
-                write::line(&format!(
-                    "cluster {}: {} workloads, API http://{}",
-                    cluster.name,
-                    cluster.workloads.len(),
-                    cluster.api
-                ));
+                let workloads = write::count(cluster.workloads.len(), "workload");
+                write::line(&format!("cluster {}: {workloads}, API http://{}", cluster.name, cluster.api));
             }
             match late {
                 Some(late) => write::line(&late),
-                None => write::line(&format!(
-                    "ready after {seconds:.1} s: {workloads} workloads, each with its proxy"
-                )),
+                None => {
+                    let workloads = write::count(workloads, "workload");
+                    write::line(&format!("ready after {seconds:.1} s: {workloads}, each with its proxy"));
+                }
             }
         }
     }
@@ -193,15 +208,29 @@ fn say_ready(record: &MeshRecord, after: Duration, late: Option<String>, output:
 
 /// Says where gateways listen that were not told of before.
 fn say_gateways(record: &MeshRecord, said: &mut BTreeSet<String>, output: Output) {
-    for gateway in record.clusters.iter().flat_map(|cluster| &cluster.gateways) {
-        for listener in &gateway.listeners {
-            let host = if listener.host == "*" { String::new() } else { format!(" for {}", listener.host) };
-            let line = format!("{} ({} listener {}{host})", listener.url(), gateway.object, listener.name);
-            if said.insert(line.clone()) && output == Output::Text {
-                write::line(&line);
+    for line in gateway_lines(record) {
+        if said.insert(line.clone()) && output == Output::Text {
+            write::line(&line);
+        }
+    }
+}
+
+/// Where gateways listen; of several clusters, also in which.
+fn gateway_lines(record: &MeshRecord) -> Vec<String> {
+    let several = record.clusters.len() > 1;
+    let mut lines = Vec::new();
+    for cluster in &record.clusters {
+        let place = if several { format!("{}: ", cluster.name) } else { String::new() };
+        for gateway in &cluster.gateways {
+            for listener in &gateway.listeners {
+                let host =
+                    if listener.host == "*" { String::new() } else { format!(" for {}", listener.host) };
+                let (url, object, name) = (listener.url(), &gateway.object, &listener.name);
+                lines.push(format!("{place}{url} ({object} listener {name}{host})"));
             }
         }
     }
+    lines
 }
 
 /// Each proxy has some sockets; hundreds of them need more than shells allow by default.
@@ -211,5 +240,64 @@ pub(crate) fn more_files() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!(%error, "the limit of open files stays");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leno_lab::mesh::{
+        ClusterRecord,
+        record::{GatewayRecord, ListenerRecord},
+    };
+    use leno_model::WorkloadId;
+
+    use super::*;
+
+    #[test]
+    fn gateways_of_several_clusters_are_told_apart() {
+        let cluster = |name: &str| ClusterRecord {
+            name: name.to_owned(),
+            api: ([127, 16, 0, 1], 15014).into(),
+            control: ([127, 16, 0, 1], 15012).into(),
+            gateways: vec![GatewayRecord {
+                id: WorkloadId::new("shop", "edge-istio"),
+                object: "Gateway shop/edge".to_owned(),
+                admin: ([127, 16, 0, 5], 15000).into(),
+                listeners: vec![ListenerRecord {
+                    name: "http".to_owned(),
+                    port: 80,
+                    protocol: "http".to_owned(),
+                    host: "*".to_owned(),
+                    address: ([127, 16, 0, 5], 80).into(),
+                }],
+                ready: true,
+            }],
+            workloads: Vec::new(),
+        };
+        let mut record =
+            MeshRecord { version: 1, pid: 1, supervisor: PathBuf::new(), clusters: vec![cluster("local")] };
+        assert_eq!(gateway_lines(&record), ["http://127.16.0.5:80 (Gateway shop/edge listener http)"]);
+        record.clusters = vec![cluster("west"), cluster("east")];
+        let lines = gateway_lines(&record);
+        assert!(lines[0].starts_with("west: http://") && lines[1].starts_with("east: http://"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_collector_is_a_url_that_spans_can_be_sent_to() {
+        for good in ["http://127.0.0.1:4317", "http://collector.telemetry:4317/", "http://[::1]:4317"] {
+            assert_eq!(collector(good).as_deref(), Ok(good));
+        }
+        for (wrong, why) in [
+            ("nonsense", "does not begin with http://"),
+            ("127.0.0.1:4317", "does not begin with http://"),
+            ("ftp://x:21", "does not begin with http://"),
+            ("http://", "no URL"),
+            ("http://collector", "names no port"),
+            ("https://collector:4317", "not sent over TLS"),
+            ("http://collector:4318/v1/traces", "a path of its own"),
+        ] {
+            let said = collector(wrong).unwrap_err();
+            assert!(said.contains(why), "{wrong}: {said}");
+        }
     }
 }

@@ -12,6 +12,11 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
+/// A line on standard error, for whoever waits. A reader that has gone away is no error.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "leno: {text}");
+}
+
 /// Text as it is.
 pub(crate) fn bytes(text: &[u8]) {
     let _ = io::stdout().write_all(text);
@@ -52,6 +57,11 @@ pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) {
     for row in rows {
         put(&mut row.iter().map(String::as_str));
     }
+}
+
+/// `1 error`, `2 errors`.
+pub(crate) fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A field of an answer as text: nothing for what is absent.

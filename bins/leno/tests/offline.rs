@@ -103,3 +103,23 @@ fn nothing_at_all_is_no_problem_and_said_in_json() {
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&found["errors"], output.status.code()), (&0.into(), Some(0)));
 }
+
+#[test]
+fn the_guide_s_example_of_cases_holds_as_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let guide = include_str!("../../../docs/guide/testing-policy.md");
+    let example = guide.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    fs::write(folder.path().join("shop.yaml"), SHOP).unwrap();
+    let told = |cases: &str| {
+        fs::write(folder.path().join("shop-cases.yaml"), cases).unwrap();
+        let output = run(folder.path(), &["test", "shop-cases.yaml"]);
+        assert!(output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let wrong = example.replacen("allowed: true", "denied: true", 1);
+    for (cases, command) in [(example, 0), (&*wrong, 1)] {
+        let shown = guide.split("$ leno test shop-cases.yaml\n").nth(command + 1);
+        let shown = shown.and_then(|rest| rest.split("```").next()).unwrap();
+        assert_eq!(told(cases), shown);
+    }
+}

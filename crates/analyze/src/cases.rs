@@ -22,7 +22,7 @@ pub use format::{
     Limit, Place, Request, RetryExpectation, Target, WorkloadName,
 };
 pub use observed::{Observed, ObservedBackend, ObservedDenial, ObservedFault, ObservedRetries, Outcome};
-pub use read::{CaseError, read};
+pub use read::{CaseError, read, read_sound};
 pub use report::{Report, Summary};
 pub use run::{Ran, describe_listener, describe_policy, describe_workload, run, run_file};
 

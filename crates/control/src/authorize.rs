@@ -3,6 +3,8 @@
 //! Invariant: a stream for a workload belongs to the verified identity that the compiler gave that workload; only a
 //! control plane's identity may speak for another cluster, and for nothing else.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use leno_identity::{SpiffeId, TrustDomain, control_plane_identity};
 use leno_model::{ClusterName, WorkloadId};
 use leno_xds::{
@@ -10,22 +12,62 @@ use leno_xds::{
     transport::{Authorizer, Peer, Unauthorized},
 };
 
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
 use crate::published::Newest;
 
 /// What a control plane of another cluster calls itself, before its cluster's name.
 pub(crate) const CONTROL_PREFIX: &str = "control/";
+
+/// How long a workload may be unknown without a warning: a new one's proxy is faster than the news of it.
+const NEWS: Duration = Duration::from_secs(10);
+/// One that has not asked for so long is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(300);
+/// Most that are remembered; more are warned of at once.
+const NEWCOMERS: usize = 1024;
 
 /// Compares what a peer says with what its certificate proved.
 pub(crate) struct Admission {
     newest: Newest,
     cluster: ClusterName,
     control: SpiffeId,
+    newcomers: Mutex<Newcomers>,
+}
+
+/// Workloads that are not known and ask: when each asked first and last.
+#[derive(Default)]
+struct Newcomers(BTreeMap<WorkloadId, (Instant, Instant)>);
+
+impl Newcomers {
+    /// Whether the news of a workload that asks may still be on its way.
+    fn may_come(&mut self, workload: &WorkloadId, now: Instant) -> bool {
+        self.0.retain(|_, (_, last)| now.saturating_duration_since(*last) < FORGOTTEN);
+        if self.0.len() >= NEWCOMERS && !self.0.contains_key(workload) {
+            return false;
+        }
+        let (first, last) = self.0.entry(workload.clone()).or_insert((now, now));
+        *last = now;
+        now.saturating_duration_since(*first) < NEWS
+    }
 }
 
 impl Admission {
     /// For the control plane of `cluster`.
     pub(crate) fn new(newest: Newest, cluster: ClusterName, domain: &TrustDomain) -> Self {
-        Self { newest, cluster, control: control_plane_identity(domain) }
+        Self { newest, cluster, control: control_plane_identity(domain), newcomers: Mutex::default() }
+    }
+
+    /// Whether a peer that was refused may be a workload's of which the news is on its way.
+    fn may_come(&self, peer: &Peer, node: &NodeInfo) -> bool {
+        let of_cluster =
+            *node.cluster == *self.cluster.as_str() && !node.workload.starts_with(CONTROL_PREFIX);
+        if peer.identity.is_none() || !of_cluster {
+            return false;
+        }
+        let Ok(workload) = node.workload.parse::<WorkloadId>() else { return false };
+        let unknown = self.newest.load().is_some_and(|published| published.identity_of(&workload).is_none());
+        unknown && self.newcomers.lock().may_come(&workload, Instant::now())
     }
 
     fn check(&self, peer: &Peer, node: &NodeInfo) -> Result<(), String> {
@@ -58,8 +100,31 @@ impl Admission {
 impl Authorizer for Admission {
     fn authorize(&self, peer: &Peer, node: &NodeInfo) -> Result<(), Unauthorized> {
         self.check(peer, node).map_err(|reason| {
-            tracing::warn!(node = %node.id, workload = %node.workload, address = ?peer.address, %reason, "discovery refused");
+            if self.may_come(peer, node) {
+                tracing::debug!(node = %node.id, workload = %node.workload, %reason, "discovery refused for the moment");
+            } else {
+                tracing::warn!(node = %node.id, workload = %node.workload, address = ?peer.address, %reason, "discovery refused");
+            }
             Unauthorized { reason }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_is_news_for_a_while_however_often_it_asks() {
+        let (mut newcomers, begin) = (Newcomers::default(), Instant::now());
+        let (new, other) = (WorkloadId::new("shop", "cart-2"), WorkloadId::new("shop", "cart-3"));
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        assert!(newcomers.may_come(&new, after(0)) && newcomers.may_come(&new, after(9)));
+        for seconds in (10..1000).step_by(30) {
+            assert!(!newcomers.may_come(&new, after(seconds)), "{seconds}");
+        }
+        assert!(newcomers.may_come(&other, after(1000)), "another one");
+        assert!(newcomers.may_come(&new, after(2000)), "the same name, long after");
+        assert_eq!(newcomers.0.len(), 1, "what is forgotten takes no room");
     }
 }

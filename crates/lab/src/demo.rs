@@ -3,6 +3,7 @@
 //! ```text
 //!   scenario   the manifests            traffic   open-loop load, as applications and as outsiders
 //!   phases     claims and what happens  measure   what the mesh says of itself            stage   what phases have in common
+//!   report     the outcome
 //! ```
 //!
 //! Invariants: failures, denials and identities are judged, latencies only shown; every request is counted in one phase; a
@@ -11,35 +12,43 @@
 
 mod measure;
 mod phases;
+mod report;
 mod scenario;
 mod stage;
 mod traffic;
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use serde::Serialize;
-use serde_json::Value;
 use tokio::time::Instant;
 
 pub use measure::Overhead;
+pub use report::{DemoReport, PhaseReport};
 
 use crate::{
     load::LoadError,
     mesh::{Mesh, MeshError, MeshPlan, NoSuch, NotReady, RestoreError},
 };
+use report::{lines, summary};
 use scenario::Scenario;
 use stage::Stage;
 use traffic::Traffic;
 
 /// How long workloads may take to be ready.
 const READY: Duration = Duration::from_secs(120);
+/// The lifetime of certificates in a demo of a minute and longer, and as a share of the time of a shorter one.
+const LONGEST_LIFE: Duration = Duration::from_secs(100);
+const LIVES_LONGER: f64 = 5.0 / 3.0;
 /// Time for a proxy that is told to go, at the end.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// The least time in which every phase has something to show.
+pub const LEAST_TIME: Duration = Duration::from_secs(20);
 
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct DemoOptions {
-    /// Time for everything, the start included.
+    /// Time for everything, the start included; [`LEAST_TIME`] or more.
     pub for_: Duration,
     /// Services; at least 6.
     pub services: usize,
@@ -51,8 +60,8 @@ pub struct DemoOptions {
     pub workers: usize,
     /// Each control plane and proxy is a process of its own.
     pub processes: bool,
-    /// Lifetime of certificates: short, so that they are renewed under load.
-    pub certificate_ttl: Duration,
+    /// Lifetime of certificates: short, so that they are renewed under load. `None`: as the time asks for.
+    pub certificate_ttl: Option<Duration>,
     /// Phases to go through; empty: all.
     pub only: Vec<Phase>,
     /// A phase that is broken on purpose, to see that the demo says so.
@@ -100,54 +109,6 @@ pub enum Event<'a> {
 /// Shows what happens.
 pub type Say = Arc<dyn Fn(Event<'_>) + Send + Sync>;
 
-/// The outcome.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct DemoReport {
-    /// Seconds from the start until every workload and the gateway served.
-    pub up_seconds: f64,
-    /// Services.
-    pub services: usize,
-    /// Clusters.
-    pub clusters: usize,
-    /// Proxies, gateways included.
-    pub proxies: usize,
-    /// Requests that the load sent.
-    pub requests: u64,
-    /// Of these, failed.
-    pub failed: u64,
-    /// Plaintext connections to workloads that were answered.
-    pub plaintext_accepted: u64,
-    /// Whether every claim holds.
-    pub holds: bool,
-    /// The phases.
-    pub phases: Vec<PhaseReport>,
-    /// What both hops add to a request, in milliseconds.
-    pub overhead_ms: Overhead,
-}
-
-/// The outcome of a phase.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct PhaseReport {
-    /// Its name.
-    pub name: String,
-    /// What is claimed.
-    pub claim: String,
-    /// Whether that was so.
-    pub holds: bool,
-    /// Requests that ended in it.
-    pub requests: u64,
-    /// Of these, failed.
-    pub failed: u64,
-    /// Median latency, stand-in applications and their calls included.
-    pub p50_ms: f64,
-    /// 99th percentile.
-    pub p99_ms: f64,
-    /// What else was measured.
-    pub figures: BTreeMap<&'static str, Value>,
-    /// Why the claim does not hold.
-    pub objections: Vec<String>,
-}
-
 /// Why there is no verdict.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
@@ -186,11 +147,19 @@ impl Default for DemoOptions {
             rate: 300.0,
             workers: 1,
             processes: false,
-            certificate_ttl: Duration::from_secs(100),
+            certificate_ttl: None,
             only: Vec::new(),
             broken: None,
             record: None,
         }
+    }
+}
+
+impl DemoOptions {
+    /// The lifetime of certificates: as much longer than the demo that half of it, when they are renewed, falls into the phase
+    /// that is about it; in a long demo several times.
+    pub fn lifetime(&self) -> Duration {
+        self.certificate_ttl.unwrap_or_else(|| LONGEST_LIFE.min(self.for_.mul_f64(LIVES_LONGER)))
     }
 }
 
@@ -224,7 +193,7 @@ pub async fn run(options: DemoOptions, say: Say) -> Result<DemoReport, DemoError
         folder.path().display()
     )));
     let plan = MeshPlan {
-        certificate_ttl: options.certificate_ttl,
+        certificate_ttl: options.lifetime(),
         drain: DRAIN,
         workers: options.workers,
         processes: options.processes,
@@ -277,7 +246,7 @@ async fn run_phases(stage: &Stage<'_>, time: Duration, report: &mut DemoReport) 
         let outcome = match phase {
             Phase::Steady => {
                 let (outcome, overhead) = Box::pin(phases::steady(stage, time)).await?;
-                report.overhead_ms = overhead;
+                report.overhead_ms = Some(overhead);
                 outcome
             }
             Phase::Canary => Box::pin(phases::canary(stage, time)).await?,
@@ -298,39 +267,21 @@ async fn run_phases(stage: &Stage<'_>, time: Duration, report: &mut DemoReport) 
     Ok(())
 }
 
-fn lines(phase: &PhaseReport) -> Vec<String> {
-    let verdict = if phase.holds { "holds" } else { "DOES NOT HOLD" };
-    let figures: Vec<String> = phase
-        .figures
-        .iter()
-        .map(|(name, value)| format!("{} {}", name.replace('_', " "), value.to_string().trim_matches('"')))
-        .collect();
-    let mut lines = vec![
-        format!("{}: {}: {verdict}", phase.name, phase.claim),
-        format!(
-            "    {} requests, {} failed, p50 {:.2} ms, p99 {:.2} ms; {}",
-            phase.requests,
-            phase.failed,
-            phase.p50_ms,
-            phase.p99_ms,
-            figures.join(", ")
-        ),
-    ];
-    lines.extend(phase.objections.iter().map(|objection| format!("    but {objection}")));
-    lines
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn summary(report: &DemoReport) -> String {
-    let held = report.phases.iter().filter(|phase| phase.holds).count();
-    format!(
-        "{held} of {} claims hold; {} requests, {} failed; plaintext accepted {}; both hops add p50 {:.3} ms, p99 {:.3} ms \
-         (seen from outside: p50 {:.3} ms)",
-        report.phases.len(),
-        report.requests,
-        report.failed,
-        report.plaintext_accepted,
-        report.overhead_ms.p50,
-        report.overhead_ms.p99,
-        report.overhead_ms.outside_p50
-    )
+    #[test]
+    fn certificates_live_as_long_as_the_time_asks_for() {
+        let of = |seconds| {
+            let options = DemoOptions { for_: Duration::from_secs(seconds), ..DemoOptions::default() };
+            options.lifetime()
+        };
+        assert_eq!(of(60), Duration::from_secs(100));
+        assert_eq!(of(600), Duration::from_secs(100), "and are renewed again and again");
+        // Renewed at two fifths of their life at the earliest, three fifths at the latest: within the demo.
+        assert!(of(20).mul_f64(0.6) < Duration::from_secs(21), "{:?}", of(20));
+        let asked = DemoOptions { certificate_ttl: Some(Duration::from_secs(7)), ..DemoOptions::default() };
+        assert_eq!(asked.lifetime(), Duration::from_secs(7));
+    }
 }

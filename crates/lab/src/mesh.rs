@@ -5,7 +5,7 @@
 //!                |-- cluster (one task each): files -> members -> replicas, overlay, names
 //!                |     |-- control_plane       here, or a process
 //!                |     |-- replica (one task each): stand_in and its proxy (proxies: here, or a process), tokens
-//!                |     \-- gateways            as the control plane compiled them
+//!                |     \-- gateways            as the control plane compiled them; repaired: when mistakes are out of force
 //!                \-- record --> mesh.json      for `leno status`, `why`, `run` ...   (adoption: `leno run`)
 //! ```
 //!
@@ -21,12 +21,14 @@ mod describe;
 mod gateways;
 mod members;
 mod names;
+mod orphans;
 mod overlay;
 mod plan;
 mod proxies;
 mod readiness;
 pub mod record;
 mod recorder;
+mod repaired;
 mod replica;
 mod runtime_dir;
 mod shared;
@@ -40,7 +42,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use adoption::{Adopted, AdoptedService, Adoption};
+pub use adoption::{Adopted, AdoptedService, Adoption, AdoptionError};
 pub use child::MissingBinary;
 pub use control_plane::ControlProblem;
 pub use leno_proxy::bootstrap::{AccessLog, Tracing};
@@ -247,5 +249,10 @@ impl Mesh {
 /// # Errors
 /// When no mesh runs, or another version of it.
 pub fn running(path: &Path) -> std::io::Result<MeshRecord> {
-    MeshRecord::read(path)
+    let record = MeshRecord::read(path)?;
+    if record.is_running() {
+        return Ok(record);
+    }
+    let message = format!("process {}, whose mesh it describes, has ended", record.pid);
+    Err(std::io::Error::new(std::io::ErrorKind::NotFound, message))
 }

@@ -4,6 +4,8 @@
 //! dropped and counted, by reason. [`SpanExporter::run`] is a future that the caller spawns and ends.
 //! Must not know: sampling. What arrives and is sampled is sent.
 
+mod reach;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
@@ -26,6 +28,7 @@ use crate::{
     record::RequestRecord,
     span::{self, text_attribute},
 };
+use reach::Reach;
 
 /// The first wait before a batch is sent again; each further one is twice as long.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
@@ -110,6 +113,7 @@ pub struct SpanExporter {
     counters: SpanCounters,
     endpoint: Endpoint,
     resource: Vec<KeyValue>,
+    reach: Reach,
     config: OtlpConfig,
 }
 
@@ -128,7 +132,8 @@ impl Spans {
         let (sender, receiver) = mpsc::channel(config.queue.max(1));
         let counters = SpanCounters::default();
         let spans = Self { queue: sender, counters: counters.clone() };
-        Ok((spans, SpanExporter { queue: receiver, counters, endpoint, resource, config }))
+        let reach = Reach::of(&config.endpoint);
+        Ok((spans, SpanExporter { queue: receiver, counters, endpoint, resource, reach, config }))
     }
 
     pub(crate) fn counters(&self) -> &SpanCounters {
@@ -200,17 +205,19 @@ impl SpanExporter {
             return;
         }
         let request = self.request(spans);
-        let mut backoff = FIRST_BACKOFF;
+        let (since, mut backoff) = (Instant::now(), FIRST_BACKOFF);
         for attempt in 1..=attempts {
             match self.attempt(client, request.clone()).await {
                 Ok(rejected) => {
                     self.counters.dropped_refused.add(rejected.min(count));
                     self.counters.exported.add(count.saturating_sub(rejected));
-                    return;
+                    return self.reach.took();
                 }
                 Err(status) if !is_retryable(status.code()) => {
-                    tracing::debug!(code = ?status.code(), message = status.message(), spans = count, "the collector refused spans");
-                    return self.counters.dropped_refused.add(count);
+                    self.counters.dropped_refused.add(count);
+                    return self
+                        .reach
+                        .failed(since, &format!("refused: {:?}: {}", status.code(), status.message()));
                 }
                 Err(_) if attempt < attempts => {
                     // Jitter, so that a fleet does not return to a collector in step.
@@ -218,7 +225,7 @@ impl SpanExporter {
                     backoff = (backoff * 2).min(LONGEST_BACKOFF);
                 }
                 Err(status) => {
-                    tracing::debug!(code = ?status.code(), message = status.message(), spans = count, "the collector took no spans");
+                    self.reach.failed(since, &format!("{:?}: {}", status.code(), status.message()));
                 }
             }
         }

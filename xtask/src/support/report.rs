@@ -14,8 +14,9 @@ and looks what comes of it; `make test` fails when this file is stale or a field
 
 - **works**: it changes what proxies are told or what the object's status says. The case (in `cases/`) shows what it does: it does
   not hold without the field. *Set in* names a case that sets the field and would hold without it.
-- **refused**: this release does not act on it and says so: the code of the diagnostic (`leno analyze` explains it), and the smallest
-  part that is withheld because of it: the *field*, the *rule* (match, route, backend, listener, policy) that holds it, or the *object*.
+- **refused**: this release does not act on it and says so: the code of the diagnostic (`leno analyze --code LN1009` says what one
+  means), and the smallest part that is withheld because of it: the *field*, the *rule* (match, route, backend, listener, policy) that
+  holds it, or the *object*.
 
 Fields marked with ° are of the experimental channel of the Gateway API.
 

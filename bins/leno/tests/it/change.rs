@@ -71,6 +71,12 @@ fn twenty_changes_are_in_force_within_a_second_and_a_broken_one_is_refused_witho
     until_marked(edge, "again");
     let kept = mesh.json(&["status"])["clusters"][0]["kept"].take();
     assert_eq!(kept, serde_json::json!([]), "nothing is refused any more");
+    let last = eventually("the repair is told", || {
+        let told = mesh.errors();
+        let last = told.lines().last()?.to_owned();
+        last.contains("the manifests are in order again: generation ").then_some(last)
+    });
+    assert!(last.contains("INFO"), "{last}");
 
     let stats = runtime.block_on(load.stop());
     assert!(stats.requests as f64 > RATE, "{stats:?}");

@@ -41,6 +41,15 @@ fn traffic_moves_to_another_cluster_and_back_and_nothing_safe_to_retry_fails() {
     let mesh = Up::start(folder, &arguments, "");
     let edge = mesh.edge_of("west");
     knows_of_both(&mesh);
+    let explained =
+        |asked: &[&str]| stdout(&mesh.leno(&[&["explain", "--from", "shop/web"], asked].concat()));
+    for (cluster, asked) in
+        [("west", &["http://cart/"][..]), ("east", &["http://cart/", "--cluster", "east"])]
+    {
+        let said = explained(asked);
+        let named = said.starts_with("in the cluster west (--cluster names another)\n");
+        assert_eq!(named, cluster == "west", "the one that was taken, unless it was asked for: {said}");
+    }
     let load = Watched(runtime.block_on(async { load(edge, RATE) }));
     thread::sleep(Duration::from_secs(2));
     let near = load.cut("near first");

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::rig::{SHOP, Up, alone, folder, json, leno, stdout};
+use crate::rig::{SHOP, Up, alone, eventually, folder, json, leno, stderr, stdout};
 
 const COMMANDS: [&str; 11] =
     ["up", "demo", "run", "analyze", "explain", "test", "status", "get", "why", "version", "completion"];
@@ -133,9 +133,67 @@ fn a_running_mesh_answers_every_question_in_json_and_in_columns() {
     let told = json(&unknown);
     assert_eq!(told["found"], false, "{told}");
     assert!(told["because"].as_str().unwrap().starts_with("no proxy knows"), "{told}");
+    let nobody = mesh.leno(&["get", "workloads", "nobody"]);
+    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+    assert!(
+        stdout(&nobody).is_empty() && stderr(&nobody).contains("no workload is called nobody"),
+        "{nobody:?}"
+    );
     let elsewhere = mesh.leno(&["status", "--cluster", "elsewhere"]);
     assert_eq!(elsewhere.status.code(), Some(2), "{elsewhere:?}");
+
+    mesh.write("shop.yaml", &SHOP.replace("replicas: 2", "replicas: 5"));
+    eventually("there are more carts", || {
+        let carts = mesh.json(&["get", "workloads", "cart"]);
+        let ready = carts.as_array()?.iter().filter(|cart| cart["ready"] == true).count();
+        (ready == 5).then_some(())
+    });
+    let told = mesh.errors();
+    assert!(!told.contains("discovery refused"), "what is new is no fault: {told}");
     mesh.stop();
+}
+
+#[test]
+fn what_is_missing_or_misspelt_is_named() {
+    let folder = folder(&[("shop.yaml", SHOP)]);
+    let shop = folder.path().join("shop.yaml").display().to_string();
+    let misspelt = format!("west={shop},regoin=x");
+    for (arguments, parts) in [
+        (&["up"][..], &["--file", "--cluster"][..]),
+        (&["up", "--cluster", misspelt.as_str()], &["unknown key regoin; did you mean region?"]),
+        (&["demo", "--for", "5s"], &["at least 20s", "a canary's share"]),
+        (&["analyze", "--code", "LN109"], &["there is no code LN109", "did you mean LN"]),
+    ] {
+        let output = alone(arguments);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        parts.iter().for_each(|part| assert!(stderr(&output).contains(part), "{part}: {output:?}"));
+    }
+}
+
+#[test]
+fn every_code_says_what_it_means() {
+    let one = alone(&["analyze", "--code", "ln1009"]);
+    assert!(one.status.success(), "{one:?}");
+    assert!(stdout(&one).starts_with("LN1009: the reference is to an object"), "{one:?}");
+    let all = json(&alone(&["analyze", "--code", "all", "-o", "json"]));
+    let codes: Vec<&str> = all.as_array().unwrap().iter().map(|it| it["code"].as_str().unwrap()).collect();
+    for code in ["LN0001", "LN1001", "LN2001"] {
+        assert!(codes.contains(&code), "{code}: {codes:?}");
+    }
+    assert!(stdout(&alone(&["analyze", "--help"])).contains("--code"));
+}
+
+#[test]
+fn a_misspelt_expectation_is_named_once_and_the_other_cases_are_run() {
+    let odd = "  - {name: odd, request: http://cart/, expect: {alowed: true}}\n";
+    let folder = folder(&[("shop.yaml", SHOP), ("cases.yaml", &format!("{CASES}{odd}"))]);
+    let cases = folder.path().join("cases.yaml");
+    let told = alone(&["test", cases.to_str().unwrap()]);
+    assert_eq!(told.status.code(), Some(2), "{told:?}");
+    assert_eq!(stdout(&told), "1 passed, 0 failed; not all were run: 1 mistake\n");
+    let said = stderr(&told);
+    assert!(said.trim_end().ends_with("unknown key `alowed`; did you mean `allowed`?"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]

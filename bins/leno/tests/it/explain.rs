@@ -98,6 +98,10 @@ fn the_running_mesh_and_its_files_are_explained_alike_and_requests_fare_as_expla
         let offline = alone(&[&["explain", "-o", "json", "-f", &manifests], asked].concat());
         assert_eq!(comparable(json(&live)), comparable(json(&offline)), "{asked:?}");
     }
+    let stranger = stdout(&mesh.leno(&["explain", "--from", "shop/web", "http://nothing/"]));
+    assert!(stranger.contains("by way of HTTP_PROXY is answered 502"), "{stranger}");
+    let answer = mesh.leno(&["run", "--workload", "shop/web", "--", "curl", "-si", "http://nothing/"]);
+    assert!(stdout(&answer).starts_with("HTTP/1.1 502"), "as it is explained: {answer:?}");
     let nobody = mesh.leno(&["explain", "--from", "shop/nobody", "http://cart/"]);
     assert_eq!(nobody.status.code(), Some(2), "{nobody:?}");
 

@@ -8,6 +8,8 @@ mod clusters;
 mod commands;
 mod explain;
 mod input;
+mod killed;
 mod rig;
 mod run;
+mod traces;
 mod up;

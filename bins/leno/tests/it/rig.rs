@@ -134,6 +134,11 @@ impl Up {
         processes(self.folder.path(), part)
     }
 
+    /// Ends it without a word. Nobody waits for it, so that it stays a zombie until its test ends.
+    pub(crate) fn kill(&self) {
+        signal("KILL", &self.child.id().to_string());
+    }
+
     pub(crate) fn stop(mut self) {
         signal("INT", &self.child.id().to_string());
         assert!(self.child.wait().unwrap().success());
@@ -178,6 +183,10 @@ pub(crate) fn json(output: &Output) -> Value {
 
 pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// The processes whose arguments name this mesh's runtime folder.

@@ -1,6 +1,6 @@
 //! `leno run`: a program of the user's in a stand-in's place.
 
-use crate::rig::{SHOP, Up, eventually, get, page, signal};
+use crate::rig::{SHOP, Up, eventually, get, page, signal, stderr, stdout};
 
 /// Answers every request with what the cart says, which it calls at the address that its environment names, and by name.
 const PROGRAM: &str = "
@@ -53,7 +53,53 @@ fn a_users_program_receives_and_makes_calls_and_the_stand_in_comes_back() {
         mesh.leno(&["run", "--workload", "shop/web", "--", "sh", "-c", program]).status.code()
     };
     assert_eq!((code("exit 0"), code("exit 7")), (Some(0), Some(7)), "its exit code is handed on");
-    let nobody = mesh.leno(&["run", "--workload", "shop/nobody", "--", "true"]);
-    assert_eq!(nobody.status.code(), Some(3), "{nobody:?}");
+    mesh.stop();
+}
+
+#[test]
+fn who_gets_no_place_is_told_why() {
+    let mesh = Up::of(SHOP, &[]);
+    for (name, parts) in [
+        ("web", &["names no namespace", "did you mean shop/web?"][..]),
+        ("shop/wbe", &["no workload of this name", "did you mean shop/web?"]),
+        ("shop/nobody", &["no workload of this name", "there are shop/cart, shop/web"]),
+    ] {
+        let refused = mesh.leno(&["run", "--workload", name, "--", "true"]);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        parts.iter().for_each(|part| assert!(stderr(&refused).contains(part), "{part}: {refused:?}"));
+    }
+    let begun = mesh.folder.path().join("begun");
+    let program = format!("touch {}; exec sleep 600", begun.display());
+    let mut first = mesh.spawn(&["run", "--workload", "shop/web", "--", "sh", "-c", &program]);
+    eventually("the first is in the place", || begun.exists().then_some(()));
+    let second = mesh.leno(&["run", "--workload", "shop/web", "--", "true"]);
+    assert_eq!(second.status.code(), Some(3), "{second:?}");
+    assert!(stderr(&second).contains("each of its replicas (1) has a program in its place"), "{second:?}");
+    signal("TERM", &first.id().to_string());
+    first.wait().unwrap();
+    mesh.stop();
+}
+
+#[test]
+fn a_program_is_told_its_place_and_where_it_is_expected_to_listen() {
+    let shop =
+        SHOP.replace("value: 'cart:80'}", "value: 'cart:80'}, {name: CART_URL, value: 'http://cart/x'}");
+    let mesh = Up::of(&shop, &[]);
+    let silent = mesh.leno(&["run", "--workload", "shop/cart", "--", "sleep", "5"]);
+    let said = stderr(&silent);
+    for part in [
+        "in the place of shop/cart-",
+        "(cluster local); requests go to 1 stand-in of the workload, too",
+        "nothing listens on PORT ",
+        "nor on port 8080 of 127.",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(said.matches("nothing listens").count(), 1, "{said}");
+    let quick = mesh.leno(&["run", "--workload", "shop/web", "--", "sh", "-c", "echo $CART_URL"]);
+    let url = stdout(&quick);
+    assert!(url.starts_with("http://127.0.0.1:") && url.ends_with("/x\n"), "{quick:?}");
+    assert!(stderr(&quick).contains("no stand-in of the workload is left"), "{quick:?}");
+    assert!(!stderr(&quick).contains("nothing listens"), "{quick:?}");
     mesh.stop();
 }

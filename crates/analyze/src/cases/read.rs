@@ -1,7 +1,7 @@
 //! Text to cases.
 //!
-//! Invariant: every key is taken or reported with its line and column; a file with an error gives no cases, so that a
-//! misspelt expectation never passes.
+//! Invariant: every key is taken or reported with its line and column; a case with an error is not among those that are run,
+//! nor is any of a document with an error outside of its cases, so that a misspelt expectation never passes.
 
 mod expect;
 mod fields;
@@ -39,16 +39,25 @@ pub fn read(
     text: &str,
     load: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<CaseFile, Vec<CaseError>> {
+    let (cases, errors) = read_sound(file, text, load);
+    if errors.is_empty() { Ok(cases) } else { Err(errors) }
+}
+
+/// The same, with the cases in which nothing is wrong although it is in others.
+pub fn read_sound(
+    file: &str,
+    text: &str,
+    load: &dyn Fn(&str) -> Result<String, String>,
+) -> (CaseFile, Vec<CaseError>) {
     let errors = Errors::new(file);
     let mut cases = Vec::new();
     for document in yaml::documents(text) {
         match document {
-            Ok(node) => read_document(&node, &errors, load, &mut cases),
+            Ok(node) => cases.extend(read_document(&node, &errors, load)),
             Err(problem) => errors.add(problem.at, problem.message),
         }
     }
-    let found = errors.into_all();
-    if found.is_empty() { Ok(CaseFile { file: file.into(), cases }) } else { Err(found) }
+    (CaseFile { file: file.into(), cases }, errors.into_all())
 }
 
 /// What the cases of a document share.
@@ -67,13 +76,10 @@ impl Shared {
     }
 }
 
-fn read_document(
-    node: &Node,
-    errors: &Errors,
-    load: &dyn Fn(&str) -> Result<String, String>,
-    cases: &mut Vec<Case>,
-) {
-    let Some(mut fields) = Fields::of(node, errors) else { return };
+/// The sound cases of a document: none when something is wrong outside of its cases, because all of them depend on it.
+fn read_document(node: &Node, errors: &Errors, load: &dyn Fn(&str) -> Result<String, String>) -> Vec<Case> {
+    let before = errors.count();
+    let Some(mut fields) = Fields::of(node, errors) else { return Vec::new() };
     let mut shared = Shared::default();
     for path in fields.list("files") {
         let Some(name) = fields::text(path, errors) else { continue };
@@ -91,10 +97,15 @@ fn read_document(
     if written.is_empty() {
         errors.add(node.at, "a file of cases has a list `cases`");
     }
-    for case in written {
-        cases.extend(read_case(case, &shared, errors));
-    }
     fields.finish();
+    let is_sound = errors.count() == before;
+    let mut cases = Vec::new();
+    for case in written {
+        let before = errors.count();
+        let read = read_case(case, &shared, errors);
+        cases.extend(read.filter(|_| is_sound && errors.count() == before));
+    }
+    cases
 }
 
 fn read_case(node: &Node, shared: &Shared, errors: &Errors) -> Option<Case> {
@@ -114,7 +125,10 @@ fn read_case(node: &Node, shared: &Shared, errors: &Errors) -> Option<Case> {
     let expect = match fields.take("expect") {
         Some(expect) => expect::read(expect, errors)?,
         None => {
-            errors.add(node.at, "a case has an `expect`");
+            // What is misspelt is told, and may be it.
+            if fields.finish() {
+                errors.add(node.at, "a case has an `expect`");
+            }
             return None;
         }
     };

@@ -2,7 +2,7 @@
 
 use leno_compile::MeshSettings;
 
-use super::{read, run_file};
+use super::{read, read_sound, run_file};
 
 const WORLD: &str = r#"
 objects:
@@ -62,6 +62,41 @@ fn unknown_keys_are_errors_with_their_place() {
     );
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].starts_with("cases.yaml:2:") && found[0].contains("unknown key `backnd`"), "{found:?}");
+}
+
+#[test]
+fn one_misspelt_expectation_is_one_error_that_says_what_was_meant() {
+    for (misspelt, meant) in [("alowed: true", "`allowed`"), ("backedn: cart", "`backend`")] {
+        let found = errors(&format!(
+            "cases:\n  - {{name: a, from: shop/cart, request: http://cart/, expect: {{{misspelt}}}}}\n"
+        ));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with(&format!("did you mean {meant}?")), "{found:?}");
+    }
+    let found =
+        errors("cases:\n  - {name: a, from: shop/cart, request: http://cart/, expect: {colour: red}}\n");
+    assert!(
+        found[0].contains("unknown key `colour`; expected one of backends, backend, status"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn cases_beside_one_that_is_misspelt_are_there_and_those_that_share_a_mistake_are_not() {
+    let good = "  - {name: good, from: shop/cart, request: http://cart/, expect: {allowed: true}}\n";
+    let odd =
+        "  - {name: odd, from: shop/cart, request: http://cart/, expect: {alowed: true, status: 200}}\n";
+    let of = |text: &str| {
+        let (file, errors) = read_sound("cases.yaml", text, &nothing);
+        let names: Vec<String> = file.cases.iter().map(|case| case.name.clone()).collect();
+        (names, errors.len())
+    };
+    assert_eq!(of(&format!("cases:\n{odd}{good}")), (vec!["good".to_owned()], 1));
+    for shared in ["files: [missing.yaml]\n", "form: shop/cart\n", "from: nobody\n"] {
+        assert_eq!(of(&format!("{shared}cases:\n{good}")), (Vec::new(), 1), "{shared}");
+        let other = format!("{shared}cases:\n{good}---\ncases:\n{good}");
+        assert_eq!(of(&other), (vec!["good".to_owned()], 1), "another document: {shared}");
+    }
 }
 
 #[test]

@@ -142,7 +142,7 @@ pub(super) async fn policy(stage: &Stage<'_>, time: Duration) -> Result<Outcome,
 /// Certificates of short life are renewed.
 pub(super) async fn certificates(stage: &Stage<'_>, time: Duration, proxies: usize) -> Outcome {
     let mut judgement = Judgement::default();
-    let ttl = stage.options.certificate_ttl;
+    let ttl = stage.options.lifetime();
     let before = measure::certificates_issued(stage.mesh).await;
     let since = Instant::now();
     stage.hold("certificates are renewed", time).await;

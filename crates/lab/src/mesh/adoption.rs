@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::cluster::{self, Command};
+use super::cluster::{self, Command, NoPlace};
 
 const LONGEST_LINE: u64 = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,7 +40,8 @@ struct Request {
 #[serde(rename_all = "snake_case")]
 enum Answer {
     Adopted(Box<Adopted>),
-    Refused(String),
+    Unknown,
+    Taken { replicas: usize },
 }
 
 /// What a program is told that takes the place of a stand-in.
@@ -62,6 +63,8 @@ pub struct Adopted {
     pub env: Vec<(String, String)>,
     /// The services that it may call.
     pub services: Vec<AdoptedService>,
+    /// Replicas of the same workload that still have their stand-ins.
+    pub stand_ins: usize,
 }
 
 /// A service, for a program without cluster DNS.
@@ -77,6 +80,23 @@ pub struct AdoptedService {
     pub ports: Vec<u16>,
 }
 
+/// Why a program gets no place.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptionError {
+    /// The mesh does not answer.
+    #[error("the mesh does not answer")]
+    Unreachable(#[from] io::Error),
+    /// No workload has the name.
+    #[error("the mesh has no workload of this name")]
+    Unknown,
+    /// Others were first.
+    #[error("each of its replicas ({replicas}) has a program in its place already, or is going")]
+    Taken {
+        /// How many replicas it has.
+        replicas: usize,
+    },
+}
+
 /// A place taken; dropped, it is given back.
 #[derive(Debug)]
 pub struct Adoption {
@@ -90,16 +110,26 @@ impl Adoption {
     ///
     /// # Errors
     /// When the mesh cannot be reached or has no such workload that is free.
-    pub async fn take(supervisor: &Path, workload: &str, cluster: Option<&str>) -> io::Result<Self> {
-        let mut connection = UnixStream::connect(supervisor).await?;
+    pub async fn take(
+        supervisor: &Path,
+        workload: &str,
+        cluster: Option<&str>,
+    ) -> Result<Self, AdoptionError> {
         let request = Request { workload: workload.to_owned(), cluster: cluster.map(str::to_owned) };
-        write_line(&mut connection, &request).await?;
-        let answer: Answer = timeout(PATIENCE, read_line(&mut connection)).await??;
+        let (connection, answer) = ask(supervisor, &request).await?;
         match answer {
             Answer::Adopted(adopted) => Ok(Self { adopted: *adopted, _connection: connection }),
-            Answer::Refused(why) => Err(io::Error::new(io::ErrorKind::NotFound, why)),
+            Answer::Unknown => Err(AdoptionError::Unknown),
+            Answer::Taken { replicas } => Err(AdoptionError::Taken { replicas }),
         }
     }
+}
+
+async fn ask(supervisor: &Path, request: &Request) -> io::Result<(UnixStream, Answer)> {
+    let mut connection = UnixStream::connect(supervisor).await?;
+    write_line(&mut connection, request).await?;
+    let answer = timeout(PATIENCE, read_line(&mut connection)).await??;
+    Ok((connection, answer))
 }
 
 /// Listens for programs until `stop`.
@@ -141,12 +171,20 @@ async fn serve(mut connection: UnixStream, doors: &Doors) -> io::Result<()> {
     let request: Request = timeout(PATIENCE, read_line(&mut connection)).await??;
     let chosen =
         doors.iter().filter(|(name, _)| request.cluster.as_ref().is_none_or(|wanted| wanted == *name));
+    let mut taken = 0;
     for (name, door) in chosen {
         let (done, answer) = oneshot::channel();
         if door.send(Command::Adopt { name: request.workload.clone(), done }).await.is_err() {
             continue;
         }
-        let Ok(Ok(Some(found))) = timeout(PATIENCE, answer).await else { continue };
+        let found = match timeout(PATIENCE, answer).await {
+            Ok(Ok(Ok(found))) => found,
+            Ok(Ok(Err(NoPlace::Taken(replicas)))) => {
+                taken += replicas;
+                continue;
+            }
+            Ok(Ok(Err(NoPlace::Unknown)) | Err(_)) | Err(_) => continue,
+        };
         let id = found.plan.id.clone();
         let told = async {
             write_line(&mut connection, &Answer::Adopted(Box::new(adopted(name, found)))).await?;
@@ -160,12 +198,12 @@ async fn serve(mut connection: UnixStream, doors: &Doors) -> io::Result<()> {
             result => result,
         };
     }
-    let why = format!("no replica of {} runs whose place is free", request.workload);
-    write_line(&mut connection, &Answer::Refused(why)).await
+    let answer = if taken > 0 { Answer::Taken { replicas: taken } } else { Answer::Unknown };
+    write_line(&mut connection, &answer).await
 }
 
 fn adopted(cluster: &str, found: cluster::Adopted) -> Adopted {
-    let cluster::Adopted { plan, services } = found;
+    let cluster::Adopted { plan, services, stand_ins } = found;
     let service = |service: crate::embedded::PlannedService| {
         Some(AdoptedService {
             address: *service.addresses.first()?,
@@ -182,6 +220,7 @@ fn adopted(cluster: &str, found: cluster::Adopted) -> Adopted {
         http_proxy: SocketAddr::new(plan.address, HTTP_PROXY_PORT),
         env: plan.env,
         services: services.into_iter().filter_map(service).collect(),
+        stand_ins,
         id: plan.id,
     }
 }

@@ -35,6 +35,7 @@ use super::{
     names::{Names, NamesWriter},
     overlay,
     record::{ClusterRecord, GatewayRecord},
+    repaired,
     replica::{Happened, Order, Replica, Report},
     runtime_dir,
     shared::Shared,
@@ -66,7 +67,7 @@ pub(super) enum Command {
     /// The replicas of that name are to go, or to come back. How many there are.
     Hold { name: String, held: bool, done: oneshot::Sender<usize> },
     /// A program of the user takes the place of a stand-in.
-    Adopt { name: String, done: oneshot::Sender<Option<Adopted>> },
+    Adopt { name: String, done: oneshot::Sender<Result<Adopted, NoPlace>> },
     /// It ended; the stand-in comes back.
     Return(WorkloadId),
     /// All is drained and ended.
@@ -78,6 +79,17 @@ pub(super) enum Command {
 pub(super) struct Adopted {
     pub(super) plan: PodPlan,
     pub(super) services: Vec<crate::embedded::PlannedService>,
+    /// Replicas of the same workload that still have their stand-ins.
+    pub(super) stand_ins: usize,
+}
+
+/// Why a program gets no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// No workload has the name.
+    Unknown,
+    /// So many replicas have it, all of which have a program in their place, or are going.
+    Taken(usize),
 }
 
 /// What a cluster is made of.
@@ -99,7 +111,17 @@ struct Member {
     order: watch::Sender<Order>,
     /// Told once the overlay says that it goes.
     going: Option<Order>,
-    vacated: Option<oneshot::Sender<Option<Adopted>>>,
+    vacated: Option<oneshot::Sender<Result<Adopted, NoPlace>>>,
+}
+
+impl Member {
+    fn is_pod_called(&self, name: &str) -> bool {
+        matches!(self.now.what, What::Pod(_)) && self.now.what.is_called(name)
+    }
+
+    fn has_stand_in(&self) -> bool {
+        *self.order.borrow() == Order::Run { stand_in: true }
+    }
 }
 
 /// See the module.
@@ -117,8 +139,18 @@ pub(super) struct Cluster {
     released: Vec<WorkloadId>,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
     overlay_due: Option<Instant>,
+    trouble: Trouble,
     record: watch::Sender<ClusterRecord>,
     tasks: TaskTracker,
+}
+
+/// What is wrong with the manifests.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Trouble {
+    /// Whether a path cannot be read.
+    unreadable: bool,
+    /// Whether something in what was read last is broken.
+    broken: bool,
 }
 
 /// What a cluster's task listens to.
@@ -152,11 +184,13 @@ impl Cluster {
             released: Vec::new(),
             reports: mpsc::channel(REPORTS),
             overlay_due: None,
+            trouble: Trouble { unreadable: false, broken: overlay::is_broken(&reading) },
             record: watch::Sender::new(record),
             tasks: TaskTracker::new(),
             parts,
         };
         overlay::tell(&cluster.parts.name, &reading, true);
+        overlay::tell_of_nothing(&cluster.parts.name, cluster.parts.source.paths(), &reading);
         cluster.planned = plan(reading.objects.values(), &mut cluster.parts.addresses);
         cluster.write_overlay();
         Ok(cluster)
@@ -277,34 +311,42 @@ impl Cluster {
         }
     }
 
-    fn adopt(&mut self, name: &str, done: oneshot::Sender<Option<Adopted>>) {
-        let free = |member: &&mut Member| {
-            let in_place = *member.order.borrow() == Order::Run { stand_in: true };
-            matches!(member.now.what, What::Pod(_)) && member.now.what.is_called(name) && in_place
-        };
-        match self.members.values_mut().find(free) {
-            Some(member) => {
+    fn adopt(&mut self, name: &str, done: oneshot::Sender<Result<Adopted, NoPlace>>) {
+        let mut called = self.members.values_mut().filter(|member| member.is_pod_called(name)).peekable();
+        if called.peek().is_none() {
+            let _ = done.send(Err(NoPlace::Unknown));
+            return;
+        }
+        let mut taken = 0;
+        for member in called {
+            if member.has_stand_in() {
                 member.vacated = Some(done);
                 member.order.send_replace(Order::Run { stand_in: false });
+                return;
             }
-            None => {
-                let _ = done.send(None);
-            }
+            taken += 1;
         }
+        let _ = done.send(Err(NoPlace::Taken(taken)));
     }
 
     fn read_files(&mut self) {
+        let before = self.trouble;
         match self.parts.source.read() {
-            Ok(None) => {}
+            Ok(None) => self.trouble.unreadable = false,
             Ok(Some(reading)) => {
                 overlay::tell(&self.parts.name, &reading, false);
+                self.trouble = Trouble { unreadable: false, broken: overlay::is_broken(&reading) };
                 self.planned = plan(reading.objects.values(), &mut self.parts.addresses);
                 self.overlay_soon();
                 self.reconcile();
             }
             Err(error) => {
                 tracing::warn!(cluster = %self.parts.name, error = &error as &dyn std::error::Error, "keeps what it has");
+                self.trouble.unreadable = true;
             }
+        }
+        if before != Trouble::default() && self.trouble == Trouble::default() {
+            self.tasks.spawn(repaired::tell(self.parts.name.clone(), self.api()));
         }
     }
 
@@ -445,9 +487,10 @@ impl Cluster {
             Happened::Ready => member.now.state.ready = true,
             Happened::Lost => member.now.state.ready = false,
             Happened::Vacated => {
-                if let (Some(done), What::Pod(plan)) = (member.vacated.take(), &member.now.what) {
-                    let adopted = Adopted { plan: (**plan).clone(), services: self.planned.services.clone() };
-                    let _ = done.send(Some(adopted));
+                let (done, what) = (member.vacated.take(), member.now.what.clone());
+                if let (Some(done), What::Pod(plan)) = (done, what) {
+                    let (services, stand_ins) = (self.planned.services.clone(), self.stand_ins_of(&plan));
+                    let _ = done.send(Ok(Adopted { plan: *plan, services, stand_ins }));
                 }
             }
             Happened::Gone => {
@@ -459,6 +502,13 @@ impl Cluster {
             }
         }
         self.reconcile();
+    }
+
+    /// How many replicas of a pod's workload have their stand-ins.
+    fn stand_ins_of(&self, plan: &PodPlan) -> usize {
+        let workload = format!("{}/{}", plan.id.namespace, plan.owner.1);
+        let others = self.members.values().filter(|member| member.is_pod_called(&workload));
+        others.filter(|member| member.has_stand_in()).count()
     }
 
     /// Changes are written together, a moment later.

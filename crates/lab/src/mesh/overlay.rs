@@ -36,6 +36,27 @@ pub(super) fn write<'a>(
     overlay.write(file)
 }
 
+/// Names the paths without anything that a mesh uses: most often a folder that was meant to be another.
+pub(super) fn tell_of_nothing(cluster: &str, paths: &[PathBuf], reading: &Reading) {
+    for path in without_objects(paths, reading) {
+        tracing::warn!(cluster, "{}: no object that a mesh uses is there", path.display());
+    }
+}
+
+fn without_objects<'p>(paths: &'p [PathBuf], reading: &Reading) -> Vec<&'p Path> {
+    let used = reading.objects.values().map(|object| &object.source().file);
+    // What is broken or a second of one name is told of anyway.
+    let told = reading.diagnostics.iter().map(|diagnostic| &diagnostic.at.file);
+    let files: Vec<&Path> = used.chain(told).map(|file| Path::new(&**file)).collect();
+    let nothing = |path: &&PathBuf| !files.iter().any(|file| file.starts_with(path));
+    paths.iter().filter(nothing).map(PathBuf::as_path).collect()
+}
+
+/// Whether something is wrong with manifests.
+pub(super) fn is_broken(reading: &Reading) -> bool {
+    reading.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+}
+
 /// Says what is wrong with manifests, and the first time which kinds are not used.
 pub(super) fn tell(cluster: &str, reading: &Reading, first: bool) {
     for diagnostic in &reading.diagnostics {
@@ -53,5 +74,31 @@ pub(super) fn tell(cluster: &str, reading: &Reading, first: bool) {
             reading.unused_kinds.iter().map(|(kind, count)| format!("{kind} ({count})")).collect();
         // Not an error, and yet what somebody wonders about whose object does nothing.
         tracing::warn!(cluster, "not used: {}", kinds.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leno_sources::FileSource;
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_gives_nothing_is_named_whatever_the_others_give() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (name, text) in [
+            ("shop/a.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n"),
+            ("maps/b.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n"),
+            ("broken.yaml", "apiVersion: v1\nkind: Service\n"),
+        ] {
+            fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            fs::write(at(name), text).unwrap();
+        }
+        fs::create_dir(at("empty")).unwrap();
+        let paths = ["shop", "maps", "empty", "broken.yaml"].map(at).to_vec();
+        let reading = FileSource::new(paths.clone()).read().unwrap().unwrap();
+        assert_eq!(without_objects(&paths, &reading), [at("maps"), at("empty")]);
+        assert!(is_broken(&reading));
     }
 }

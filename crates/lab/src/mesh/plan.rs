@@ -59,6 +59,14 @@ pub enum ClusterPlanError {
     /// The name is no DNS label.
     #[error("{0:?} is no name of a cluster: 1 to 63 of a-z, 0-9 and `-`")]
     Name(String),
+    /// A word with `=` that says nothing of a cluster.
+    #[error("unknown key {key}{hint} (a path of this name is written ./{key}=...)")]
+    Key {
+        /// The word before `=`.
+        key: String,
+        /// `; did you mean ...?`, where a known one is like it.
+        hint: String,
+    },
     /// There is no path.
     #[error("the cluster {0} has no path")]
     NoPath(String),
@@ -104,6 +112,7 @@ impl ClusterPlan {
                 Some(("region", region)) => plan.region = region.to_owned(),
                 Some(("zone", zone)) => plan.zone = zone.to_owned(),
                 Some(("network", network)) => plan.network = network.to_owned(),
+                Some((key, _)) if !key.contains('/') => return Err(unknown(key)),
                 _ => plan.paths.push(Path::new(part).to_owned()),
             }
         }
@@ -112,6 +121,12 @@ impl ClusterPlan {
         }
         Ok(plan)
     }
+}
+
+fn unknown(key: &str) -> ClusterPlanError {
+    let meant = leno_apis::closest(key, ["region", "zone", "network"].into_iter());
+    let hint = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+    ClusterPlanError::Key { key: key.to_owned(), hint }
 }
 
 #[cfg(test)]
@@ -131,5 +146,13 @@ mod tests {
         assert!(matches!(ClusterPlan::parse("west"), Err(ClusterPlanError::Form(_))));
         assert!(matches!(ClusterPlan::parse("We st=a"), Err(ClusterPlanError::Name(_))));
         assert!(matches!(ClusterPlan::parse("west=region=r"), Err(ClusterPlanError::NoPath(_))));
+    }
+
+    #[test]
+    fn a_misspelt_key_is_no_path() {
+        let said = ClusterPlan::parse("west=shop,regoin=x").unwrap_err().to_string();
+        assert!(said.starts_with("unknown key regoin; did you mean region?"), "{said}");
+        let plan = ClusterPlan::parse("west=./a=b.yaml").unwrap();
+        assert_eq!(plan.paths, [Path::new("./a=b.yaml")]);
     }
 }

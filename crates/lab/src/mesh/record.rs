@@ -12,6 +12,8 @@ use std::{
 use leno_model::WorkloadId;
 use serde::{Deserialize, Serialize};
 
+use super::runtime_dir;
+
 /// The version of the file's form.
 pub const VERSION: u32 = 1;
 
@@ -104,6 +106,11 @@ impl MeshRecord {
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
         Ok(record)
+    }
+
+    /// Whether the mesh runs that it describes, and was not killed.
+    pub fn is_running(&self) -> bool {
+        self.supervisor.parent().is_some_and(runtime_dir::is_held)
     }
 }
 

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, test_kill_process};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +29,7 @@ impl RecordFile {
     /// Takes the file, unless another mesh that runs has it.
     pub(super) fn take(path: &Path) -> io::Result<Self> {
         if let Ok(other) = MeshRecord::read(path)
-            && other.pid != std::process::id()
-            && is_running(other.pid)
+            && other.is_running()
         {
             let message = format!(
                 "a mesh runs already (process {}, {}); set LENO_MESH to another file to run one beside it",
@@ -49,11 +47,6 @@ impl Drop for RecordFile {
         // It may never have been written.
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-fn is_running(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid).is_ok())
 }
 
 /// Writes the file and tells `record` whenever a cluster changes, until `stop`.
@@ -87,5 +80,32 @@ pub(super) async fn keep(
             }
         }
         sleep(GATHER).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::{record::VERSION, runtime_dir::RuntimeDir};
+
+    #[test]
+    fn a_record_is_taken_from_a_killed_mesh_and_not_from_one_that_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mesh.json");
+        let record = |supervisor: PathBuf| {
+            // The process is there, as one is that has ended and that nobody has waited for.
+            let record =
+                MeshRecord { version: VERSION, pid: std::process::id(), supervisor, clusters: Vec::new() };
+            replace(&path, &serde_json::to_vec(&record).unwrap()).unwrap();
+        };
+        let runtime = RuntimeDir::create(folder.path()).unwrap();
+        record(runtime.path().join("supervisor.sock"));
+        let refused = RecordFile::take(&path).unwrap_err();
+        assert!(refused.to_string().contains("a mesh runs already (process "), "{refused}");
+
+        let killed = folder.path().join("mesh-1-00000000");
+        std::fs::create_dir(&killed).unwrap();
+        record(killed.join("supervisor.sock"));
+        assert!(RecordFile::take(&path).is_ok());
     }
 }

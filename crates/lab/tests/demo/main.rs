@@ -4,7 +4,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use leno_lab::demo::{Broken, DemoOptions, DemoReport, Phase, run};
+use leno_lab::demo::{Broken, DemoOptions, DemoReport, LEAST_TIME, Phase, run};
 
 fn options(folder: &Path, only: &[Phase]) -> DemoOptions {
     DemoOptions {
@@ -38,7 +38,8 @@ fn its_counts_are_those_of_the_load_and_of_the_applications() {
     assert_eq!((report.requests, report.failed), (steady.requests, 0));
     assert_eq!(figure("plaintext_tried") as usize + 1, report.proxies, "every workload, but not the gateway");
     assert_eq!(report.plaintext_accepted, 0);
-    assert!(report.overhead_ms.p50 > 0.0 && report.overhead_ms.p50 <= report.overhead_ms.p99);
+    let overhead = report.overhead_ms.unwrap();
+    assert!(overhead.p50 > 0.0 && overhead.p50 <= overhead.p99);
     let json = serde_json::to_value(&report).unwrap();
     for name in ["up_seconds", "services", "clusters", "proxies", "requests", "failed", "plaintext_accepted"]
     {
@@ -53,6 +54,16 @@ fn every_claim_about_changes_and_failures_holds() {
     assert!(report.holds, "{:#?}", report.phases);
     assert_eq!(report.phases.len(), only.len());
     assert_eq!(report.requests, report.phases.iter().map(|phase| phase.requests).sum::<u64>());
+    assert!(report.overhead_ms.is_none(), "nothing measured it");
+}
+
+#[test]
+fn certificates_are_renewed_within_the_time_of_a_short_demo() {
+    let report = demo(|options| options.for_ = LEAST_TIME, &[Phase::Certificates]);
+    let [certificates] = report.phases.as_slice() else { panic!("{report:?}") };
+    assert!(certificates.holds, "{certificates:?}");
+    assert!(certificates.figures["renewed"].as_u64().unwrap() > 0, "{certificates:?}");
+    assert!(certificates.figures["lifetime_seconds"].as_u64().unwrap() < 100, "{certificates:?}");
 }
 
 #[test]

@@ -34,6 +34,9 @@ const LEAST_USE: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
+/// A renewal may fail for so long without a warning, where the certificate lasts longer: control planes are restarted.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// What proves who a proxy is before it has a certificate.
 #[derive(Clone, Debug, Default)]
 pub enum JoinToken {
@@ -75,6 +78,27 @@ pub(crate) enum EnrolError {
     Timeout,
 }
 
+/// Failures in a row, and what was said of them.
+#[derive(Debug, Default)]
+struct Failures {
+    /// When a failure is worth a warning.
+    pressing: Option<Instant>,
+    /// The cause that was told last.
+    told: Option<String>,
+}
+
+impl Failures {
+    /// Whether one more is worth a warning: each cause once, and not before it is pressing for a certificate that `lasts`.
+    fn is_to_be_told(&mut self, cause: &str, lasts: Duration, now: Instant) -> bool {
+        let pressing = *self.pressing.get_or_insert_with(|| now + QUIET.min(lasts / 2));
+        if now < pressing || self.told.as_deref() == Some(cause) {
+            return false;
+        }
+        self.told = Some(cause.to_owned());
+        true
+    }
+}
+
 /// Keeps the certificate in `store` fresh.
 pub(crate) struct Enrolment {
     /// Where to ask.
@@ -98,7 +122,7 @@ pub(crate) struct Enrolment {
 impl Enrolment {
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut failures) = (FIRST_PAUSE, Failures::default());
         let mut due = Instant::now() + self.use_for();
         loop {
             tokio::select! {
@@ -111,13 +135,21 @@ impl Enrolment {
                     pause = FIRST_PAUSE;
                     due = Instant::now() + self.use_for().max(LEAST_USE);
                     self.problem.send_replace(None);
+                    if std::mem::take(&mut failures).told.is_some() {
+                        tracing::info!("there is a new certificate");
+                    }
                     if let JoinToken::Once(_) = self.join_token {
                         self.join_token = JoinToken::None;
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "no new certificate");
-                    self.problem.send_replace(Some(chain(&error)));
+                    let cause = chain(&error);
+                    if failures.is_to_be_told(&cause, self.lasts(), Instant::now()) {
+                        tracing::warn!(cause, "no new certificate");
+                    } else {
+                        tracing::debug!(cause, "no new certificate");
+                    }
+                    self.problem.send_replace(Some(cause));
                     let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     tokio::select! {
@@ -136,6 +168,12 @@ impl Enrolment {
         let now = now();
         let due = certificate.renew_at(now, rand::rng().random());
         Duration::from_secs(due.as_secs().saturating_sub(now.as_secs()))
+    }
+
+    /// How long the certificate that there is can be used.
+    fn lasts(&self) -> Duration {
+        let end = self.store.certificate().map_or(0, |certificate| certificate.not_after().as_secs());
+        Duration::from_secs(end.saturating_sub(now().as_secs()))
     }
 
     async fn issue(&self) -> Result<(), EnrolError> {
@@ -212,4 +250,32 @@ fn read(path: &Path) -> Result<String, EnrolError> {
 /// The wall clock, as certificates see it.
 pub(crate) fn now() -> UnixTime {
     UnixTime::since_unix_epoch(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn without_a_certificate_each_cause_is_told_at_once_and_once() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        assert!(failures.is_to_be_told("refused", Duration::ZERO, now));
+        assert!(!failures.is_to_be_told("refused", Duration::ZERO, now + FIRST_PAUSE));
+        assert!(failures.is_to_be_told("timeout", Duration::ZERO, now + FIRST_PAUSE));
+    }
+
+    #[test]
+    fn a_renewal_may_fail_while_a_control_plane_is_restarted_and_not_much_longer() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        for seconds in [0, 1, 10, 59] {
+            assert!(!failures.is_to_be_told("away", DAY, now + Duration::from_secs(seconds)), "{seconds}");
+        }
+        assert!(failures.is_to_be_told("away", DAY, now + QUIET));
+        assert!(!failures.is_to_be_told("away", DAY, now + QUIET * 2));
+        let mut of_short_life = Failures::default();
+        assert!(!of_short_life.is_to_be_told("away", Duration::from_secs(10), now));
+        assert!(of_short_life.is_to_be_told("away", Duration::from_secs(5), now + Duration::from_secs(5)));
+    }
 }

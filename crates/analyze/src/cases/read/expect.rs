@@ -42,12 +42,15 @@ pub(super) fn read(node: &Node, errors: &Errors) -> Option<Expect> {
         no_diagnostics: texts(fields.list("no_diagnostics"), errors),
         conditions: fields.take("conditions").map(|node| conditions(node, errors)).unwrap_or_default(),
     };
-    fields.finish();
-    if expect == Expect::default() {
-        errors.add(node.at, "a case expects something");
-        return None;
+    let all_known = fields.finish();
+    if expect != Expect::default() {
+        return Some(expect);
     }
-    Some(expect)
+    // What is misspelt is told, and would have been something.
+    if all_known {
+        errors.add(node.at, "a case expects something");
+    }
+    None
 }
 
 fn texts(nodes: &[Node], errors: &Errors) -> Vec<String> {

@@ -2,7 +2,10 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use leno_apis::yaml::{Entry, Node, Span, Value};
+use leno_apis::{
+    closest,
+    yaml::{Entry, Node, Span, Value},
+};
 
 use super::CaseError;
 
@@ -21,6 +24,10 @@ impl Errors {
         let error =
             CaseError { file: self.file.clone(), line: at.line, column: at.column, message: message.into() };
         self.found.borrow_mut().push(error);
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.found.borrow().len()
     }
 
     pub(super) fn into_all(self) -> Vec<CaseError> {
@@ -94,12 +101,16 @@ impl<'d> Fields<'d> {
         }
     }
 
-    /// Reports the keys that nobody took.
-    pub(super) fn finish(self) {
-        for entry in self.left {
-            let message = format!("unknown key `{}`, expected one of {}", entry.key, self.taken.join(", "));
-            self.errors.add(entry.key_at, message);
+    /// Reports the keys that nobody took. Whether there are none.
+    pub(super) fn finish(self) -> bool {
+        for entry in &self.left {
+            let expected = match closest(&entry.key, self.taken.iter().copied()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("expected one of {}", self.taken.join(", ")),
+            };
+            self.errors.add(entry.key_at, format!("unknown key `{}`; {expected}", entry.key));
         }
+        self.left.is_empty()
     }
 }
 
