@@ -20,6 +20,10 @@ use parking_lot::Mutex;
 const AVOIDANCE_MS: u64 = 250;
 const LONGEST_AVOIDANCE_MS: u64 = 8_000;
 
+/// An endpoint whose proxy says that it is leaving is asked again after this: it may have come back. Idle connections to it
+/// are closed by it in half of this (`ServerSettings::linger`), and a request must not cross that.
+const LEAVING_MS: u64 = 2_000;
+
 /// Longest time out, whatever the number of ejections (Envoy `max_ejection_time`).
 const LONGEST_EJECTION_MS: u64 = 300_000;
 
@@ -86,6 +90,11 @@ impl PeerHealth {
         }
         let times = self.connect_failures.fetch_add(1, Relaxed).min(8);
         self.avoided_until.store(now + (AVOIDANCE_MS << times).min(LONGEST_AVOIDANCE_MS), Relaxed);
+    }
+
+    /// Its proxy drains: others are asked as long as there are any, whether the control plane has told so or not.
+    pub(crate) fn leaves(&self, now: u64) {
+        self.avoided_until.fetch_max(now + LEAVING_MS, Relaxed);
     }
 
     fn snapshot(&self, now: u64) -> PeerSnapshot {

@@ -307,6 +307,7 @@ impl Call<'_> {
         // Only what came over the mesh's mTLS is a peer's word: a DestinationRule may have an endpoint spoken to in plaintext.
         let peer = !target.is_plain(target.cluster.peer(position).endpoint());
         let not_delivered = parts.headers.remove(preface::NOT_DELIVERED).is_some() && peer;
+        let leaving = parts.headers.remove(preface::LEAVING).is_some() && peer;
         if !peer {
             preface::strip(&mut parts.headers);
         }
@@ -315,6 +316,9 @@ impl Call<'_> {
             self.report(target, position, Outcome::NotDelivered);
         } else {
             self.report(target, position, Outcome::Status(status));
+        }
+        if leaving {
+            target.cluster.peer(position).health.leaves(self.core.shared.clock());
         }
         hop::prepare_response(&mut parts.headers, status == 101);
         let response = Response::from_parts(parts, holding(body, in_flight));

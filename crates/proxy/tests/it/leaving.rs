@@ -7,7 +7,7 @@ use leno_proxy::{JoinToken, Proxy, Workers};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 
 use crate::{
-    rig::{App, Rig, ask, proxy_address, until},
+    rig::{App, Rig, admin, ask, proxy_address, until},
     status,
 };
 
@@ -77,4 +77,54 @@ async fn gets_whose_connections_break_together_are_all_answered() {
     until("half of them are there", async || stuck.count() == MANY / 2).await;
     end(workers);
     all_are_answered(asked).await;
+}
+
+/// Pays until nobody is there any more; how many payments were answered.
+async fn pay() -> usize {
+    let mut paid = 0;
+    loop {
+        let answer = ask("POST", "/pay", "").await;
+        match status(&answer) {
+            "200" => paid += 1,
+            // There is no other server.
+            "503" => return paid,
+            _ => panic!("{answer}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_ends_under_load_cuts_nothing_though_nobody_was_told() {
+    let rig = Rig::start("", 1).await;
+    let app = App::slow("web-0", 200, Duration::from_millis(30)).await;
+    let (server, workers) = alone(&rig, Millis(2000)).await;
+    let _client = rig.proxy("client-0").await;
+    let payers: Vec<JoinHandle<usize>> = (0..8).map(|_| tokio::spawn(pay())).collect();
+    until("they pay", async || app.count() > 8).await;
+    server.stop().await;
+    end(workers);
+    let mut paid = 0;
+    for payer in payers {
+        paid += payer.await.unwrap();
+    }
+    assert_eq!(paid, app.count(), "a payment was taken and its answer lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hears_that_a_proxy_leaves_asks_another_one() {
+    let rig = Rig::start(ROUND_ROBIN, 2).await;
+    let (leaving, other) = (App::start("web-0", 200).await, App::start("web-1", 200).await);
+    let (server, _other) = (rig.proxy("web-0").await, rig.proxy("web-1").await);
+    let _client = rig.proxy("client-0").await;
+    let stopping = tokio::spawn(server.stop());
+    until("it drains", async || admin("web-0", "/ready").await.starts_with("DRAINING")).await;
+    for _ in 0..MANY {
+        let answer = ask("POST", "/", "").await;
+        assert_eq!(status(&answer), "200", "{answer}");
+        assert!(!answer.to_lowercase().contains("x-leno-leaving"), "{answer}");
+    }
+    // It is asked again from time to time, for it may have come back.
+    assert!(leaving.count() < MANY / 4, "{} requests", leaving.count());
+    assert_eq!(leaving.count() + other.count(), MANY);
+    stopping.await.unwrap();
 }
