@@ -50,6 +50,7 @@ pub(crate) const CHECKS: &[Check] = &[
     long("away: without a control plane proxies restart and serve", change::control_is_away),
     long("permissive: plaintext and mutual TLS are served and counted", traffic::permissive),
     long("selective: a pod without a proxy calls and is called as policies say", traffic::selective),
+    long("gateway: a Gateway's address leads to its backend over mutual TLS", traffic::gateway),
     long("status: kubectl waits until all proxies have a route", change::status),
     long("leader: statuses go on within 15 s after the leader is killed", change::leader_is_killed),
 ];
