@@ -46,7 +46,7 @@ pub use facts::{ConnectionFacts, Headers, NoHeaders, RequestFacts, host_of, port
 pub use gateway::{GatewayTable, HostSelection, ListenerTable};
 pub use hash::{Ring, hash_key};
 pub use inbound::{Admission, Inbound, InboundRule, admit_connection};
-pub use limits::{Limits, within_budget};
+pub use limits::{Limits, Room, room};
 pub use locality::{Group, Tier, candidates, tiers};
 pub use outbound::{BackendState, Known, Loaded, Outbound, ReadyBackend};
 pub use policy::{CompiledPolicy, PolicySet};

@@ -23,7 +23,7 @@ pub struct Limits {
     pub max_requests: u32,
     /// Requests on one connection; default (and a written 0): no limit.
     pub max_requests_per_connection: Option<u32>,
-    /// Retries at once; default 128. The budget also holds.
+    /// Retries at once; default: as many as requests. The budget also holds.
     pub max_retries: u32,
     /// An HTTP connection without requests for this long is closed; default 1 h (Istio's).
     pub http_idle_timeout: Millis,
@@ -51,24 +51,42 @@ impl Limits {
             max_retries,
             http_idle_timeout,
         } = limits;
+        let max_requests = max_requests.unwrap_or(8192);
         Self {
             max_connections: max_connections.unwrap_or(1024),
             connect_timeout: connect_timeout.unwrap_or(Millis(10_000)),
             tcp_idle_timeout: tcp_idle_timeout.unwrap_or(HOUR),
             max_connection_duration: max_connection_duration.filter(|duration| duration.0 > 0),
             max_pending_requests: max_pending_requests.unwrap_or(1024),
-            max_requests: max_requests.unwrap_or(8192),
+            max_requests,
             max_requests_per_connection: max_requests_per_connection.filter(|requests| *requests > 0),
-            max_retries: max_retries.unwrap_or(128),
+            max_retries: max_retries.unwrap_or(max_requests),
             http_idle_timeout: http_idle_timeout.unwrap_or(HOUR),
         }
     }
 }
 
-/// Whether one more retry is within the budget, given the requests and retries in flight.
-pub fn within_budget(limits: &Limits, requests: u32, retries: u32) -> bool {
+/// What may be sent once more, given how much is being repeated already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Room {
+    /// Anything.
+    Enough,
+    /// The budget is used up: only what certainly never reached the application, which has had no work of it.
+    OnlyUndelivered,
+    /// Nothing: `maxRetries` is reached.
+    None,
+}
+
+/// The room for one more retry, given the requests and retries in flight.
+pub fn room(limits: &Limits, requests: u32, retries: u32) -> Room {
     let share = u64::from(requests) * u64::from(RETRY_BUDGET_PERCENT) / 100;
-    retries < limits.max_retries && u64::from(retries) < share.max(u64::from(RETRY_BUDGET_MINIMUM))
+    if retries >= limits.max_retries {
+        Room::None
+    } else if u64::from(retries) >= share.max(u64::from(RETRY_BUDGET_MINIMUM)) {
+        Room::OnlyUndelivered
+    } else {
+        Room::Enough
+    }
 }
 
 #[cfg(test)]
@@ -86,9 +104,16 @@ mod tests {
     #[test]
     fn the_budget_is_a_share_of_the_requests_but_never_below_its_minimum() {
         let limits = Limits::of(&ConnectionLimits::default());
-        assert!(within_budget(&limits, 1, 2));
-        assert!(!within_budget(&limits, 1, 3));
-        assert!(within_budget(&limits, 100, 19));
-        assert!(!within_budget(&limits, 100, 20));
+        assert_eq!(room(&limits, 1, 2), Room::Enough);
+        assert_eq!(room(&limits, 1, 3), Room::OnlyUndelivered);
+        assert_eq!(room(&limits, 100, 19), Room::Enough);
+        assert_eq!(room(&limits, 100, 20), Room::OnlyUndelivered);
+    }
+
+    #[test]
+    fn what_the_user_wrote_bounds_every_retry() {
+        let written = ConnectionLimits { max_retries: Some(2), ..ConnectionLimits::default() };
+        assert_eq!(room(&Limits::of(&written), 100, 1), Room::Enough);
+        assert_eq!(room(&Limits::of(&written), 100, 2), Room::None);
     }
 }

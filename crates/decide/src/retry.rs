@@ -3,11 +3,13 @@
 //! The `safe` profile (PAINS P7): what certainly never reached the application may always be repeated. What may have reached
 //! it is repeated only when the rule lists the condition and either the request is idempotent or the user wrote the
 //! conditions; and then a request that is not idempotent is repeated once at most.
-//! Invariant: no answer is "yes" beyond the policy's attempts or without budget. Must not know: bodies, connections, time.
+//! The budget keeps a service that fails from being asked more and more. It counts nothing against what never reached it, of
+//! which hundreds may come at once when one of its endpoints ends.
+//! Invariant: no answer is "yes" beyond the policy's attempts or without room. Must not know: bodies, connections, time.
 
 use leno_model::{Millis, RetryCondition, RetryPolicy};
 
-use crate::route::scale;
+use crate::{limits::Room, route::scale};
 
 /// How an attempt ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +48,11 @@ pub enum Retry {
         /// Upper bound of the pause.
         backoff: Millis,
     },
+    /// Not now, for many wait: to be asked again after a pause of at most this, a bounded number of times.
+    Later {
+        /// Upper bound of the pause.
+        backoff: Millis,
+    },
 }
 
 /// Why there is no other attempt.
@@ -72,7 +79,7 @@ pub fn retry(
     idempotent: bool,
     outcome: AttemptOutcome,
     retries: u8,
-    within_budget: bool,
+    room: Room,
 ) -> Retry {
     let undelivered = match outcome {
         AttemptOutcome::NotSent
@@ -93,10 +100,14 @@ pub fn retry(
     if !undelivered && !idempotent && (!policy.explicit || retries > 0) {
         return Retry::No(NoRetry::NotIdempotent);
     }
-    if !within_budget {
-        return Retry::No(NoRetry::OverBudget);
+    let backoff = bound(policy.backoff, retries);
+    match room {
+        Room::Enough => Retry::Yes { backoff },
+        Room::OnlyUndelivered if undelivered => Retry::Yes { backoff },
+        // Connections break together when a process ends; that says nothing of what is left of the service.
+        Room::OnlyUndelivered if matches!(outcome, AttemptOutcome::Reset { .. }) => Retry::Later { backoff },
+        Room::OnlyUndelivered | Room::None => Retry::No(NoRetry::OverBudget),
     }
-    Retry::Yes { backoff: bound(policy.backoff, retries) }
 }
 
 /// envoy: the base doubled for each retry, at most ten times the base.
@@ -161,8 +172,14 @@ mod tests {
             AttemptOutcome::NotDelivered,
             AttemptOutcome::Reset { may_be_delivered: false },
         ] {
-            assert_eq!(retry(&none_listed, false, outcome, 0, true), Retry::Yes { backoff: Millis(25) });
-            assert_eq!(retry(&none_listed, false, outcome, 1, true), Retry::Yes { backoff: Millis(50) });
+            assert_eq!(
+                retry(&none_listed, false, outcome, 0, Room::Enough),
+                Retry::Yes { backoff: Millis(25) }
+            );
+            assert_eq!(
+                retry(&none_listed, false, outcome, 1, Room::Enough),
+                Retry::Yes { backoff: Millis(50) }
+            );
         }
     }
 
@@ -170,31 +187,46 @@ mod tests {
     fn the_safe_profile_never_repeats_a_post_that_may_have_been_delivered() {
         for outcome in [MAYBE, STATUS_503, AttemptOutcome::PerTryTimeout] {
             assert!(
-                matches!(retry(&RetryPolicy::safe(), false, outcome, 0, true), Retry::No(_)),
+                matches!(retry(&RetryPolicy::safe(), false, outcome, 0, Room::Enough), Retry::No(_)),
                 "{outcome:?}"
             );
         }
         assert_eq!(
-            retry(&RetryPolicy::safe(), false, STATUS_503, 0, true),
+            retry(&RetryPolicy::safe(), false, STATUS_503, 0, Room::Enough),
             Retry::No(NoRetry::NotIdempotent)
         );
     }
 
     #[test]
     fn a_post_is_repeated_once_when_the_user_wrote_the_conditions() {
-        assert!(matches!(retry(&explicit(), false, STATUS_503, 0, true), Retry::Yes { .. }));
-        assert_eq!(retry(&explicit(), false, STATUS_503, 1, true), Retry::No(NoRetry::NotIdempotent));
-        assert!(matches!(retry(&explicit(), true, STATUS_503, 2, true), Retry::Yes { .. }));
+        assert!(matches!(retry(&explicit(), false, STATUS_503, 0, Room::Enough), Retry::Yes { .. }));
+        assert_eq!(retry(&explicit(), false, STATUS_503, 1, Room::Enough), Retry::No(NoRetry::NotIdempotent));
+        assert!(matches!(retry(&explicit(), true, STATUS_503, 2, Room::Enough), Retry::Yes { .. }));
     }
 
     #[test]
     fn retries_stop_at_the_attempts_and_the_budget() {
-        assert_eq!(retry(&explicit(), true, MAYBE, 3, true), Retry::No(NoRetry::AttemptsUsed));
-        assert_eq!(retry(&explicit(), true, MAYBE, 0, false), Retry::No(NoRetry::OverBudget));
+        assert_eq!(retry(&explicit(), true, MAYBE, 3, Room::Enough), Retry::No(NoRetry::AttemptsUsed));
+        assert_eq!(retry(&explicit(), true, MAYBE, 0, Room::None), Retry::No(NoRetry::OverBudget));
         assert_eq!(
-            retry(&RetryPolicy::never(), true, AttemptOutcome::NotSent, 0, true),
+            retry(&RetryPolicy::never(), true, AttemptOutcome::NotSent, 0, Room::Enough),
             Retry::No(NoRetry::AttemptsUsed)
         );
+    }
+
+    #[test]
+    fn the_budget_holds_for_what_may_have_been_delivered_only() {
+        let full = Room::OnlyUndelivered;
+        let safe = RetryPolicy::safe();
+        for outcome in [AttemptOutcome::NotSent, AttemptOutcome::ConnectFailure, AttemptOutcome::NotDelivered]
+        {
+            assert!(matches!(retry(&safe, false, outcome, 0, full), Retry::Yes { .. }), "{outcome:?}");
+            assert_eq!(retry(&safe, false, outcome, 2, full), Retry::No(NoRetry::AttemptsUsed));
+            assert_eq!(retry(&safe, false, outcome, 0, Room::None), Retry::No(NoRetry::OverBudget));
+        }
+        assert_eq!(retry(&safe, true, STATUS_503, 0, full), Retry::No(NoRetry::OverBudget));
+        assert_eq!(retry(&safe, true, MAYBE, 0, full), Retry::Later { backoff: Millis(25) });
+        assert_eq!(retry(&safe, false, MAYBE, 0, full), Retry::No(NoRetry::NotIdempotent));
     }
 
     #[test]
@@ -202,11 +234,17 @@ mod tests {
         let ok = AttemptOutcome::Status { code: 200, grpc: None };
         let error = AttemptOutcome::Status { code: 500, grpc: None };
         let unavailable = AttemptOutcome::Status { code: 200, grpc: Some(14) };
-        assert_eq!(retry(&RetryPolicy::safe(), true, ok, 0, true), Retry::No(NoRetry::NotRetriable));
-        assert_eq!(retry(&RetryPolicy::safe(), true, error, 0, true), Retry::No(NoRetry::NotRetriable));
-        assert!(matches!(retry(&RetryPolicy::safe(), true, unavailable, 0, true), Retry::Yes { .. }));
+        assert_eq!(retry(&RetryPolicy::safe(), true, ok, 0, Room::Enough), Retry::No(NoRetry::NotRetriable));
+        assert_eq!(
+            retry(&RetryPolicy::safe(), true, error, 0, Room::Enough),
+            Retry::No(NoRetry::NotRetriable)
+        );
+        assert!(matches!(retry(&RetryPolicy::safe(), true, unavailable, 0, Room::Enough), Retry::Yes { .. }));
         let gateway = RetryPolicy { on: vec![RetryCondition::GatewayError], ..explicit() };
-        assert!(matches!(retry(&gateway, true, AttemptOutcome::PerTryTimeout, 0, true), Retry::Yes { .. }));
+        assert!(matches!(
+            retry(&gateway, true, AttemptOutcome::PerTryTimeout, 0, Room::Enough),
+            Retry::Yes { .. }
+        ));
     }
 
     #[test]

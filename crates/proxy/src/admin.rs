@@ -24,9 +24,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     bootstrap::{ADMIN_PORT, Capture, HEALTH_PORT, METRICS_PORT, PROMETHEUS_PORT},
     listen::{everywhere, listen},
-    proxy::drain,
     readiness,
-    shared::Shared,
+    shared::{Phase, Shared},
 };
 
 /// Under this, `CONTAINER/livez`, `readyz` and `startupz`.
@@ -139,8 +138,7 @@ async fn page(shared: &Arc<Shared>, request: &Request<Incoming>, pages: Pages) -
             app_health(shared, request).await
         }
         (&Method::POST, "/drain" | "/drain_listeners") if all => {
-            let shared = shared.clone();
-            tokio::spawn(async move { drain(&shared).await });
+            shared.reach(Phase::Draining);
             text(StatusCode::OK, "draining\n".to_owned())
         }
         _ => text(StatusCode::NOT_FOUND, "no such page\n".to_owned()),

@@ -1,6 +1,7 @@
 //! The sockets of a proxy: which there are follows the configuration.
 //!
-//! Invariant: a socket stays open through changes that do not concern it, and while the proxy drains. One core owns them all and
+//! Invariant: a socket stays open through changes that do not concern it, and while the proxy drains; only those of the
+//! workload's own connections outlast its closing. One core owns them all and
 //! hands connections to the others in turn; a connection stays on the core that it was given to.
 
 use std::{
@@ -30,7 +31,7 @@ use crate::{
     edge_tls::EdgeTls,
     preface::{ALPN_H1, ALPN_H2, ALPN_TCP},
     probe,
-    shared::Phase,
+    shared::{Open, Phase},
     turn,
 };
 
@@ -50,6 +51,7 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(crate) struct Handed {
     stream: std::net::TcpStream,
     kind: Kind,
+    open: Option<Open>,
 }
 
 /// Where a core gets its connections from.
@@ -82,8 +84,13 @@ async fn accept_all(desk: Desk, mut rounds: Rounds, others: Rc<[mpsc::Sender<Han
     let core = desk.core.clone();
     let mut sockets: BTreeMap<SocketAddr, JoinHandle<()>> = BTreeMap::new();
     let mut changed = core.shared.changed.subscribe();
+    let mut taking_in = Some(Open::new(&core.shared));
     loop {
+        let closing = core.shared.is_closing();
         let missing = open_missing(&desk, &others, &mut sockets);
+        if closing {
+            drop(taking_in.take());
+        }
         let again = if missing { Instant::now() + RETRY } else { Instant::now() + SWEEP };
         tokio::select! {
             over = rounds.next() => if over { break },
@@ -100,8 +107,8 @@ async fn take_all(desk: Desk, mut rounds: Rounds, mut connections: mpsc::Receive
     loop {
         tokio::select! {
             over = rounds.next() => if over { return },
-            Some(Handed { stream, kind }) = connections.recv() => match TcpStream::from_std(stream) {
-                Ok(stream) => desk.serve(stream, kind),
+            Some(Handed { stream, kind, open }) = connections.recv() => match TcpStream::from_std(stream) {
+                Ok(stream) => desk.serve(stream, kind, open),
                 Err(error) => tracing::warn!(%error, "a connection cannot be taken over"),
             },
         }
@@ -205,6 +212,13 @@ enum Kind {
     Edge(u16),
 }
 
+impl Kind {
+    /// Whether others connect there; the workload itself may need its proxy until what it serves is over.
+    fn is_from_outside(self) -> bool {
+        !matches!(self, Self::Outbound | Self::HttpProxy)
+    }
+}
+
 fn wanted(core: &Core) -> BTreeMap<SocketAddr, Kind> {
     let tables = core.shared.tables.load();
     let bootstrap = &core.shared.bootstrap;
@@ -230,6 +244,9 @@ fn wanted(core: &Core) -> BTreeMap<SocketAddr, Kind> {
                 wanted.extend(gateway.ports().map(|port| (port, Kind::Edge(port))));
             }
         }
+    }
+    if core.shared.is_closing() {
+        wanted.retain(|_, kind| !kind.is_from_outside());
     }
     let at = |port| match bootstrap.capture {
         Capture::ProxyProtocol => vec![bootstrap.own_socket(port)],
@@ -286,11 +303,12 @@ async fn take_in(desk: Desk, listener: TcpListener, kind: Kind, others: Rc<[mpsc
                 continue;
             }
         };
+        let open = kind.is_from_outside().then(|| Open::new(&desk.core.shared));
         let turn = desk.turn.get() % (others.len() + 1);
         desk.turn.set(turn + 1);
         match others.get(turn) {
-            None => desk.serve(stream, kind),
-            Some(other) => desk.hand_over(stream, kind, other),
+            None => desk.serve(stream, kind, open),
+            Some(other) => desk.hand_over(stream, kind, open, other),
         }
     }
 }
@@ -310,21 +328,21 @@ impl Desk {
         Self { core, mesh, edge: Rc::default(), turn: Rc::default() }
     }
 
-    fn hand_over(&self, stream: TcpStream, kind: Kind, other: &mpsc::Sender<Handed>) {
+    fn hand_over(&self, stream: TcpStream, kind: Kind, open: Option<Open>, other: &mpsc::Sender<Handed>) {
         let stream = match stream.into_std() {
             Ok(stream) => stream,
             Err(error) => return tracing::warn!(%error, "a connection cannot be handed over"),
         };
-        if let Err(full) = other.try_send(Handed { stream, kind }) {
-            let Handed { stream, kind } = full.into_inner();
+        if let Err(full) = other.try_send(Handed { stream, kind, open }) {
+            let Handed { stream, kind, open } = full.into_inner();
             match TcpStream::from_std(stream) {
-                Ok(stream) => self.serve(stream, kind),
+                Ok(stream) => self.serve(stream, kind, open),
                 Err(error) => tracing::warn!(%error, "a connection cannot be taken back"),
             }
         }
     }
 
-    fn serve(&self, stream: TcpStream, kind: Kind) {
+    fn serve(&self, stream: TcpStream, kind: Kind, open: Option<Open>) {
         let Self { core, mesh, edge, turn: _ } = self.clone();
         tokio::task::spawn_local(turn::in_turns(None, async move {
             let served = match kind {
@@ -338,6 +356,7 @@ impl Desk {
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended early");
             }
+            drop(open);
         }));
     }
 }

@@ -24,8 +24,10 @@ pub(crate) const DEADLINE: &str = "x-leno-deadline";
 pub(crate) const OVERHEAD: &str = "x-leno-overhead";
 /// On a response: the application never saw the request.
 pub(crate) const NOT_DELIVERED: &str = "x-leno-not-delivered";
+/// On a response: the server's proxy drains; the next request had better go elsewhere.
+pub(crate) const LEAVING: &str = "x-leno-leaving";
 
-const HOP_HEADERS: [&str; 3] = [DEADLINE, OVERHEAD, NOT_DELIVERED];
+const HOP_HEADERS: [&str; 4] = [DEADLINE, OVERHEAD, NOT_DELIVERED, LEAVING];
 
 const MAGIC: [u8; 4] = *b"LENO";
 const MAX_PREFACE: usize = 4096;

@@ -53,6 +53,12 @@ const LEAST_DRAIN: Duration = Duration::from_millis(1500);
 /// So long must nothing have been in flight for the drain to be over.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// This much of the drain time, a quarter at most, is kept for its end, in which nothing new is taken in.
+const CLOSING: Duration = Duration::from_millis(1500);
+
+/// Between two looks at what is left.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// What a proxy needs to start.
 pub struct ProxyOptions {
     /// What it is told.
@@ -208,7 +214,10 @@ impl Proxy {
 
     /// Finishes what it has, then ends; at the latest when the drain time is over.
     pub async fn stop(self) {
-        drain(&self.shared).await;
+        let time = self.shared.bootstrap.drain.duration();
+        let end = Instant::now() + time;
+        drain(&self.shared, time.saturating_sub(CLOSING.min(time / 4))).await;
+        close(&self.shared, end).await;
         self.shared.phase.send_replace(Phase::Stopped);
         self.stop.cancel();
         self.tasks.close();
@@ -222,27 +231,35 @@ impl Proxy {
     }
 }
 
-/// Asks connections to end and waits until nothing is in flight, or the drain time is over.
-pub(crate) async fn drain(shared: &Shared) {
-    shared.phase.send_if_modified(|phase| {
-        let first = *phase == Phase::Serving;
-        if first {
-            *phase = Phase::Draining;
-        }
-        first
-    });
+/// Asks connections to end and waits until nothing is in flight, or the time is over. Who has not heard of it is served.
+async fn drain(shared: &Shared, time: Duration) {
+    shared.reach(Phase::Draining);
     let began = Instant::now();
-    let deadline = began + shared.bootstrap.drain.duration();
     let mut quiet_since = began;
-    while Instant::now() < deadline {
+    while began.elapsed() < time {
         if shared.in_flight.load(Relaxed) > 0 {
             quiet_since = Instant::now();
-        } else if began.elapsed() >= LEAST_DRAIN.min(shared.bootstrap.drain.duration())
-            && quiet_since.elapsed() >= QUIET
-        {
+        } else if began.elapsed() >= LEAST_DRAIN.min(time) && quiet_since.elapsed() >= QUIET {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Takes nothing new in, so that nothing can come between the last look and the end, and waits for what is there.
+async fn close(shared: &Shared, end: Instant) {
+    shared.reach(Phase::Closing);
+    let patience = Instant::now() + CLOSING;
+    while shared.open.load(Relaxed) > 0 && Instant::now() < end {
+        // What is open and never asks for anything is not waited for.
+        if shared.in_flight.load(Relaxed) == 0 && Instant::now() >= patience {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    // The workload's own connections are in flight too.
+    while shared.in_flight.load(Relaxed) > 0 && Instant::now() < end {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -539,6 +539,9 @@ pub(crate) async fn inbound(
     if connection.peer.is_some() {
         let micros = record.announce(&connection.owed);
         response.headers_mut().insert(HeaderName::from_static(preface::OVERHEAD), HeaderValue::from(micros));
+        if core.drain.is_started() {
+            response.headers_mut().insert(preface::LEAVING, HeaderValue::from_static("1"));
+        }
     } else {
         preface::strip(response.headers_mut());
     }

@@ -28,8 +28,10 @@ use crate::{
 pub(crate) enum Phase {
     /// Serving.
     Serving,
-    /// Finishing what it has; new work is refused as not delivered.
+    /// Asking its clients to go elsewhere, and serving those that have not heard.
     Draining,
+    /// Taking nothing new: who dials is refused, which any client may answer by dialling another endpoint.
+    Closing,
     /// Over.
     Stopped,
 }
@@ -58,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) listening: Mutex<BTreeMap<u16, SocketAddr>>,
     /// Requests and connections in flight.
     pub(crate) in_flight: AtomicU64,
+    /// Connections from outside that are open, and one more as long as any can come.
+    pub(crate) open: AtomicU64,
     /// Whether the application's connections come here.
     pub(crate) capture: Verified,
     /// Why there is no new certificate.
@@ -92,6 +96,7 @@ impl Shared {
             phase: watch::Sender::new(Phase::Serving),
             listening: Mutex::default(),
             in_flight: AtomicU64::new(0),
+            open: AtomicU64::new(0),
             capture,
             enrolment,
             started: Instant::now(),
@@ -109,9 +114,42 @@ impl Shared {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// Whether new work is refused.
+    /// Goes on to a phase, never back.
+    pub(crate) fn reach(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let later = *phase < next;
+            if later {
+                *phase = next;
+            }
+            later
+        });
+    }
+
+    /// Whether new work had better go elsewhere.
     pub(crate) fn is_draining(&self) -> bool {
         *self.phase.borrow() >= Phase::Draining
+    }
+
+    /// Whether nothing new is taken in.
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.phase.borrow() >= Phase::Closing
+    }
+}
+
+/// Counts an open connection until dropped, or that connections are taken in.
+pub(crate) struct Open(Arc<Shared>);
+
+impl Open {
+    /// One more.
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        shared.open.fetch_add(1, Relaxed);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
     }
 }
 

@@ -29,7 +29,10 @@ const fn long(name: &'static str, run: fn(&Mesh) -> anyhow::Result<()>) -> Check
 }
 
 pub(crate) const CHECKS: &[Check] = &[
-    needed("install: two replicas are ready and one of them leads", install),
+    needed(
+        "install: two replicas are ready, one of them leads, and `leno check` finds nothing wrong",
+        install,
+    ),
     needed("inject: pods of an enrolled namespace get a proxy and become ready, others do not", inject),
     short("identity: the server sees the client's service account", traffic::identity),
     short(
@@ -47,6 +50,7 @@ pub(crate) const CHECKS: &[Check] = &[
     long("away: without a control plane proxies restart and serve", change::control_is_away),
     long("permissive: plaintext and mutual TLS are served and counted", traffic::permissive),
     long("selective: a pod without a proxy calls and is called as policies say", traffic::selective),
+    long("gateway: a Gateway's address leads to its backend over mutual TLS", traffic::gateway),
     long("status: kubectl waits until all proxies have a route", change::status),
     long("leader: statuses go on within 15 s after the leader is killed", change::leader_is_killed),
 ];
@@ -60,7 +64,8 @@ fn install(mesh: &Mesh) -> anyhow::Result<()> {
         let holder = change::leader(mesh)?;
         ensure!(pods.iter().any(|pod| pod["metadata"]["name"] == holder.as_str()), "{holder} leads");
         Ok(())
-    })
+    })?;
+    mesh.leno("check").map(drop)
 }
 
 fn inject(mesh: &Mesh) -> anyhow::Result<()> {
@@ -74,7 +79,7 @@ fn inject(mesh: &Mesh) -> anyhow::Result<()> {
     for pod in mesh.west.items("pod -n plain")? {
         ensure!(pod["spec"]["initContainers"].is_null(), "{pod}");
     }
-    Ok(())
+    mesh.leno("check").map(drop).context("with pods that have proxies")
 }
 
 fn names(containers: &Value) -> anyhow::Result<Vec<&str>> {

@@ -38,6 +38,13 @@ impl Cluster {
         command
     }
 
+    /// The administrator's kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> anyhow::Result<PathBuf> {
+        let arguments = ["config", self.name];
+        let path = said(&arguments, &Command::new(kube()).args(arguments).output()?)?;
+        Ok(path.trim().into())
+    }
+
     /// kubectl, with what it printed.
     pub(crate) fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         said(arguments, &self.command(arguments).output()?)

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, kube, said};
@@ -52,7 +52,7 @@ impl Mesh {
         Ok(())
     }
 
-    /// The CRDs of both APIs, then what `leno install` makes.
+    /// The CRDs of both APIs, then Leno as its users install it.
     pub(crate) fn install(&self) -> anyhow::Result<()> {
         for crds in [
             module(GATEWAY_API)?.join("config/crd/standard"),
@@ -60,12 +60,27 @@ impl Mesh {
         ] {
             self.west.ctl(&["apply", "--server-side", "-f", &crds.display().to_string()])?;
         }
-        let values = self.evidence.join("values.yaml");
-        fs::write(&values, VALUES)?;
-        let mut leno = Command::new(self.bin.join("leno"));
-        let objects = leno.arg("install").arg("-f").arg(&values).arg("--dry-run").output()?;
-        self.west.apply(&said(&["leno", "install"], &objects)?)?;
+        self.west.run("wait crd --all --for=condition=Established --timeout=60s")?;
+        fs::write(self.values(), VALUES)?;
+        let steps = self.leno("install")?;
+        for wanted in ["ready   Deployment leno-system/leno-control", "applied GatewayClass leno"] {
+            ensure!(steps.contains(wanted), "no line `{wanted}` in what `leno install` says: {steps}");
+        }
         self.west.rolled_out("leno-system", "leno-control")
+    }
+
+    fn values(&self) -> PathBuf {
+        self.evidence.join("values.yaml")
+    }
+
+    /// A command of `leno` about the cluster, with the installation's values; what it printed, or why it did not succeed.
+    pub(crate) fn leno(&self, command: &str) -> anyhow::Result<String> {
+        let mut leno = Command::new("timeout");
+        leno.args(["--kill-after=5", "330"]).arg(self.bin.join("leno")).arg(command);
+        leno.arg("-f").arg(self.values()).arg("--kubeconfig").arg(self.west.kubeconfig()?);
+        let output = leno.output()?;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        said(&["leno", command], &output).with_context(|| format!("it prints `{}`", printed.trim()))
     }
 
     /// The applications, until they are ready.

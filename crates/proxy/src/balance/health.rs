@@ -20,6 +20,10 @@ use parking_lot::Mutex;
 const AVOIDANCE_MS: u64 = 250;
 const LONGEST_AVOIDANCE_MS: u64 = 8_000;
 
+/// An endpoint whose proxy says that it is leaving is asked again after this: it may have come back. Idle connections to it
+/// are closed by it in half of this (`ServerSettings::linger`), and a request must not cross that.
+const LEAVING_MS: u64 = 2_000;
+
 /// Longest time out, whatever the number of ejections (Envoy `max_ejection_time`).
 const LONGEST_EJECTION_MS: u64 = 300_000;
 
@@ -79,6 +83,20 @@ impl PeerHealth {
         self.ejected_until.load(Relaxed) <= now && self.avoided_until.load(Relaxed) <= now
     }
 
+    /// It cannot be reached. What was under way to it at once says so once.
+    fn avoid(&self, now: u64) {
+        if self.avoided_until.load(Relaxed) > now {
+            return;
+        }
+        let times = self.connect_failures.fetch_add(1, Relaxed).min(8);
+        self.avoided_until.store(now + (AVOIDANCE_MS << times).min(LONGEST_AVOIDANCE_MS), Relaxed);
+    }
+
+    /// Its proxy drains: others are asked as long as there are any, whether the control plane has told so or not.
+    pub(crate) fn leaves(&self, now: u64) {
+        self.avoided_until.fetch_max(now + LEAVING_MS, Relaxed);
+    }
+
     fn snapshot(&self, now: u64) -> PeerSnapshot {
         PeerSnapshot {
             active: self.active.load(Relaxed),
@@ -114,8 +132,7 @@ impl ServiceHealth {
         now: u64,
     ) -> Option<u64> {
         if matches!(outcome, Outcome::ConnectFailed | Outcome::NotDelivered) {
-            let failures = peer.connect_failures.fetch_add(1, Relaxed).min(8);
-            peer.avoided_until.store(now + (AVOIDANCE_MS << failures).min(LONGEST_AVOIDANCE_MS), Relaxed);
+            peer.avoid(now);
         } else if peer.connect_failures.load(Relaxed) != 0 {
             peer.connect_failures.store(0, Relaxed);
         }
@@ -275,6 +292,15 @@ mod tests {
         service.report(&peers[0], Outcome::Status(200), None, 3000);
         service.report(&peers[0], Outcome::ConnectFailed, None, 4000);
         assert!(peers[0].is_usable(4250));
+    }
+
+    #[test]
+    fn attempts_that_fail_together_are_one_failure() {
+        let (service, peers) = service(2);
+        for _ in 0..20 {
+            service.report(&peers[0], Outcome::ConnectFailed, None, 1000);
+        }
+        assert!(peers[0].is_usable(1250), "a busy client does not avoid it for longer than a quiet one");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use leno_decide::{
-    AttemptOutcome, BackendState, Forward, Limits, Retry, Tables, hash_key, is_idempotent, is_sampled, pause,
-    retry, within_budget,
+    AttemptOutcome, BackendState, Forward, Limits, NoRetry, Retry, Tables, hash_key, is_idempotent,
+    is_sampled, pause, retry, room,
 };
 use leno_model::{Backend, BackendTarget, HashKey, HeaderEdits, LoadBalancer, Tunnel};
 use leno_telemetry::{ResponseFlags, Step, metrics::names};
@@ -43,6 +43,9 @@ use crate::{
 
 /// An idle connection to a server without proxy is closed early, because such servers close theirs unannounced.
 const IDLE_PLAIN: Duration = Duration::from_millis(1500);
+
+/// So long may a request whose connection broke wait until others have been repeated.
+const LONGEST_TURN: Duration = Duration::from_secs(1);
 
 /// Largest body that is kept for a mirror.
 const MIRRORED_BODY: usize = 1024 * 1024;
@@ -160,7 +163,6 @@ impl Call<'_> {
         backend: &Backend,
         record: &mut OpenRecord,
     ) -> Response<Body> {
-        let policy = &self.carried.forward.rule.retry;
         let mut tried = SmallVec::<[usize; 4]>::new();
         let mut attempt = 0_u8;
         let request = &self.carried.request;
@@ -169,14 +171,7 @@ impl Call<'_> {
         loop {
             let end = self.attempt(target, backend, &mut tried, record).await;
             record.facts().attempts += 1;
-            let health = &target.cluster.health;
-            let budget =
-                within_budget(&target.limits, health.requests.load(Relaxed), health.retries.load(Relaxed));
-            let again = match end.outcome {
-                Some(outcome) => retry(policy, idempotent, outcome, attempt, budget),
-                None => Retry::No(leno_decide::NoRetry::NotRetriable),
-            };
-            let Retry::Yes { backoff } = again else {
+            let Retry::Yes { backoff } = self.again(target, idempotent, &end, attempt, record).await else {
                 record.outcome(end.flags, end.details);
                 return end.response;
             };
@@ -188,14 +183,42 @@ impl Call<'_> {
             attempt += 1;
             let reason = end.outcome.map_or("none", |outcome| outcome_name(outcome));
             self.core.shared.telemetry.registry().counter(&names::RETRIES, [reason]).add(1);
-            health.retries.fetch_add(1, Relaxed);
-            let counted = health.clone();
+            target.cluster.health.retries.fetch_add(1, Relaxed);
+            let counted = target.cluster.health.clone();
             let _retrying = Slot::new(move || _ = counted.retries.fetch_sub(1, Relaxed));
             // An endpoint that said "not here" is answered at once by another one.
             if !matches!(end.outcome, Some(AttemptOutcome::NotDelivered | AttemptOutcome::NotSent)) {
                 tokio::time::sleep(pause(backoff, u64::from(self.core.roll()) << 32).duration()).await;
                 record.waited();
             }
+        }
+    }
+
+    /// Whether an attempt's end is worth another one, once that is its turn.
+    async fn again(
+        &self,
+        target: &Target,
+        idempotent: bool,
+        end: &Tried,
+        retries: u8,
+        record: &mut OpenRecord,
+    ) -> Retry {
+        let Some(outcome) = end.outcome else { return Retry::No(NoRetry::NotRetriable) };
+        let policy = &self.carried.forward.rule.retry;
+        let health = &target.cluster.health;
+        let patience = Instant::now() + LONGEST_TURN;
+        loop {
+            let room = room(&target.limits, health.requests.load(Relaxed), health.retries.load(Relaxed));
+            let backoff = match retry(policy, idempotent, outcome, retries, room) {
+                Retry::Later { backoff } => backoff,
+                decided => return decided,
+            };
+            if Instant::now() >= patience {
+                return Retry::No(NoRetry::OverBudget);
+            }
+            let wait = pause(backoff, u64::from(self.core.roll()) << 32).duration();
+            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+            record.waited();
         }
     }
 
@@ -284,6 +307,7 @@ impl Call<'_> {
         // Only what came over the mesh's mTLS is a peer's word: a DestinationRule may have an endpoint spoken to in plaintext.
         let peer = !target.is_plain(target.cluster.peer(position).endpoint());
         let not_delivered = parts.headers.remove(preface::NOT_DELIVERED).is_some() && peer;
+        let leaving = parts.headers.remove(preface::LEAVING).is_some() && peer;
         if !peer {
             preface::strip(&mut parts.headers);
         }
@@ -292,6 +316,9 @@ impl Call<'_> {
             self.report(target, position, Outcome::NotDelivered);
         } else {
             self.report(target, position, Outcome::Status(status));
+        }
+        if leaving {
+            target.cluster.peer(position).health.leaves(self.core.shared.clock());
         }
         hop::prepare_response(&mut parts.headers, status == 101);
         let response = Response::from_parts(parts, holding(body, in_flight));

@@ -29,6 +29,11 @@ impl DrainTrigger {
         Drain { shared: Rc::clone(&self.0), slot: None }
     }
 
+    /// Whether it has started.
+    pub fn is_started(&self) -> bool {
+        self.0.started.get()
+    }
+
     /// Asks every connection to end, those to come included.
     pub fn start(&self) {
         self.0.started.set(true);

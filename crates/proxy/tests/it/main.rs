@@ -5,6 +5,7 @@
 mod edge;
 mod enrolment;
 mod hop;
+mod leaving;
 mod open;
 mod rig;
 

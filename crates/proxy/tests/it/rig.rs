@@ -154,7 +154,17 @@ impl Rig {
 
     /// Starts a proxy and waits until it is ready.
     pub(crate) async fn proxy_with(&self, bootstrap: Bootstrap, join_token: JoinToken) -> Proxy {
-        let workers = (0..bootstrap.cores).map(|core| self.workers.get(core)).collect();
+        self.proxy_on(&self.workers, bootstrap, join_token).await
+    }
+
+    /// Starts a proxy on threads that may be ended as its process would be, and waits until it is ready.
+    pub(crate) async fn proxy_on(
+        &self,
+        workers: &Workers,
+        bootstrap: Bootstrap,
+        join_token: JoinToken,
+    ) -> Proxy {
+        let workers = (0..bootstrap.cores).map(|core| workers.get(core)).collect();
         let proxy = Proxy::start(ProxyOptions { bootstrap, join_token, workers }).await.unwrap();
         tokio::time::timeout(Duration::from_secs(20), proxy.ready()).await.expect("the proxy becomes ready");
         proxy
@@ -244,6 +254,11 @@ pub(crate) struct App {
 impl App {
     /// Behind the proxy of `name`; `status` is what it answers.
     pub(crate) async fn start(name: &str, status: u16) -> Self {
+        Self::slow(name, status, Duration::ZERO).await
+    }
+
+    /// The same, which takes so long for each answer.
+    pub(crate) async fn slow(name: &str, status: u16, time: Duration) -> Self {
         let listener = TcpListener::bind((app_address(name), 9080)).await.unwrap();
         let requests = Arc::new(AtomicUsize::new(0));
         let (counted, name) = (requests.clone(), name.to_owned());
@@ -257,6 +272,9 @@ impl App {
                         request.headers().iter().map(|(n, v)| format!("{n}: {v:?}")).collect();
                     let body = format!("{name} {} {}\n{}", request.method(), request.uri(), seen.join("\n"));
                     async move {
+                        if time > Duration::ZERO {
+                            tokio::time::sleep(time).await;
+                        }
                         let response = Response::builder().status(status).body(Full::new(Bytes::from(body)));
                         Ok::<_, Infallible>(response.unwrap())
                     }

@@ -10,6 +10,7 @@ use crate::{
 
 const FRONT: &str = "deploy/front";
 const OUTSIDER: &str = "deploy/outsider";
+const OF_DOOR: &str = "gateway.networking.k8s.io/gateway-name=door";
 
 /// The client certificate that `back` is told of, as seen in its answer to a call.
 fn seen_by_back(mesh: &Mesh, url: &str) -> anyhow::Result<String> {
@@ -153,6 +154,42 @@ pub(super) fn permissive(mesh: &Mesh) -> anyhow::Result<()> {
     mesh.west.run(&format!("-n {APPS} delete peerauthentication back"))?;
     both?;
     until(20, || strict(mesh)).context("after PERMISSIVE was taken away")
+}
+
+/// From outside the mesh; what is made for the Gateway goes with it.
+pub(super) fn gateway(mesh: &Mesh) -> anyhow::Result<()> {
+    mesh.west.apply(
+        "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: door, namespace: shop}, spec: {gatewayClassName: leno, \
+         listeners: [{name: http, port: 80, protocol: HTTP}]}}\n---\n\
+         {apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: door, namespace: shop}, spec: {parentRefs: [{name: door}], \
+         rules: [{backendRefs: [{name: back, port: 80}]}]}}",
+    )?;
+    let mut address = String::new();
+    until(60, || {
+        let status = mesh.west.get(&format!("gateway -n {APPS} door"))?["status"].take();
+        let first = status["addresses"][0]["value"].as_str();
+        first.with_context(|| format!("no address: {status}"))?.clone_into(&mut address);
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        let programmed =
+            conditions.into_iter().any(|it| it["type"] == "Programmed" && it["status"] == "True");
+        ensure!(programmed, "not programmed: {status}");
+        mesh.west.rolled_out(APPS, "door-leno")
+    })?;
+    let service = mesh.west.get(&format!("service -n {APPS} door-leno"))?;
+    let given = &service["status"]["loadBalancer"]["ingress"][0]["ip"];
+    ensure!(*given == address, "the Gateway's address is {address}, its Service's {given}");
+    until(20, || {
+        let (status, body) = mesh.west.call("plain", OUTSIDER, &format!("http://{address}/"))?;
+        ensure!(status == 200 && body.contains("\"service_account\":\"back\""), "{status} {body}");
+        ensure!(body.contains("URI=spiffe://cluster.local/ns/shop/sa/door-leno"), "the backend sees {body}");
+        Ok(())
+    })?;
+    mesh.west.run(&format!("-n {APPS} delete gateway/door httproute/door"))?;
+    until(60, || {
+        let left = mesh.west.items(&format!("deployment,service -n {APPS} -l {OF_DOOR}"))?;
+        ensure!(left.is_empty(), "it is gone, and these are not: {left:?}");
+        Ok(())
+    })
 }
 
 pub(super) fn selective(mesh: &Mesh) -> anyhow::Result<()> {
