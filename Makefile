@@ -63,6 +63,13 @@ e2e: tools ## Leno on real Kubernetes clusters of this machine; needs root and G
 	@tools/say "clusters and checks"
 	@e2e/run $(TARGET_DIR)/quick $(TARGET_DIR)/e2e $(ARGS)
 
+.PHONY: conformance
+conformance: tools ## The Gateway API's conformance suite on a cluster of this machine; needs root and Go (ARGS=gateway, mesh or tls for one part)
+	@tools/say "building what the images hold"
+	@cargo build --quiet --profile quick -p leno -p leno-proxy-bin -p leno-control-bin
+	@tools/say "the cluster and the suite"
+	@e2e/conformance/run $(TARGET_DIR)/quick $(TARGET_DIR)/conformance $(ARGS)
+
 .PHONY: clean
 clean: ## Removes what was built
 	@cargo clean
