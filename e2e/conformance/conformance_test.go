@@ -2,13 +2,13 @@
 package conformance
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 
 	suite "sigs.k8s.io/gateway-api/conformance"
-	"sigs.k8s.io/gateway-api/conformance/utils/flags"
 	"sigs.k8s.io/yaml"
 )
 
@@ -16,7 +16,7 @@ func TestConformance(t *testing.T) { suite.RunConformance(t) }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path := *flags.ReportOutput; path != "" {
+	if path := flag.Lookup("report-output").Value.String(); path != "" {
 		if err := count(path); err != nil {
 			fmt.Fprintln(os.Stderr, "conformance:", err)
 			code = 1
