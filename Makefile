@@ -68,6 +68,13 @@ e2e-short: tools ## The short form of e2e; where containers cannot run, one line
 	@why=$$(e2e/run why-not); \
 	if [ -n "$$why" ]; then echo "skipped: e2e: containers cannot run here: $$why"; else $(MAKE) --no-print-directory e2e ARGS=short; fi
 
+.PHONY: conformance
+conformance: tools ## The Gateway API's conformance suite on a cluster of this machine; needs root and Go (ARGS=gateway, mesh or tls for one part)
+	@tools/say "building what the images hold"
+	@cargo build --quiet --profile quick -p leno -p leno-proxy-bin -p leno-control-bin
+	@tools/say "the cluster and the suite"
+	@e2e/conformance/run $(TARGET_DIR)/quick $(TARGET_DIR)/conformance $(ARGS)
+
 .PHONY: clean
 clean: ## Removes what was built
 	@cargo clean

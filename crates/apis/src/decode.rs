@@ -366,6 +366,13 @@ impl<'d> Fields<'d> {
         }
     }
 
+    /// The same when nothing else goes with the field; whether it is there.
+    pub(crate) fn unsupported_alone(&mut self, name: &str, why: &str) -> bool {
+        let Some(field) = self.take(name) else { return false };
+        self.say_of(&field, Severity::Error, why);
+        true
+    }
+
     /// As `unsupported`, unless the field says what holds anyway.
     pub(crate) fn unsupported_unless(&mut self, name: &str, default: &str, scope: Refused, why: &str) {
         if self.left.iter().any(|entry| entry.key == name && entry.value.as_text() == Some(default)) {
@@ -377,7 +384,7 @@ impl<'d> Fields<'d> {
     /// A field that has no effect on traffic and is shown nowhere (comments, names): worth knowing, nothing more.
     pub(crate) fn remark(&mut self, name: &str, why: &str) {
         if let Some(field) = self.take(name) {
-            self.say_of(&field, why);
+            self.say_of(&field, Severity::Info, why);
         }
     }
 
@@ -389,15 +396,16 @@ impl<'d> Fields<'d> {
         decode: impl Fn(Cursor<'d>) -> Option<T>,
     ) -> BTreeMap<String, T> {
         let Some(field) = self.take(name) else { return BTreeMap::new() };
-        self.say_of(&field, why);
+        self.say_of(&field, Severity::Info, why);
         let Some(entries) = field.entries() else { return BTreeMap::new() };
         entries.filter_map(|(key, value)| Some((key.to_owned(), decode(value)?))).collect()
     }
 
-    fn say_of(&self, field: &Cursor<'d>, why: &str) {
-        let diagnostic = Diagnostic::info(codes::UNSUPPORTED_FIELD, field.source(), why)
-            .about(self.here.context.object.clone())
-            .refusing(Refused::Field);
+    fn say_of(&self, field: &Cursor<'d>, severity: Severity, why: &str) {
+        let diagnostic =
+            Diagnostic { severity, ..Diagnostic::error(codes::UNSUPPORTED_FIELD, field.source(), why) }
+                .about(self.here.context.object.clone())
+                .refusing(Refused::Field);
         self.here.context.found.borrow_mut().push(diagnostic);
     }
 

@@ -15,6 +15,7 @@ use leno_model::{
 use crate::{output::Output, pods, policies, view::View, world::ObjectKey};
 
 pub(crate) mod attachment;
+mod conditions;
 mod gateway_api;
 mod istio;
 

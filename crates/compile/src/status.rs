@@ -88,14 +88,21 @@ pub const CONFLICTED: &str = "Conflicted";
 /// `PartiallyInvalid`
 pub const PARTIALLY_INVALID: &str = "PartiallyInvalid";
 
-/// Says a condition: "false" wins over "true", the first "false" over later ones. (`Conflicted` and `PartiallyInvalid`
-/// are bad when true, so there "true" wins.)
+/// `OverlappingTLSConfig`
+pub const OVERLAPPING_TLS_CONFIG: &str = "OverlappingTLSConfig";
+
+/// Every type that is ours to say, so that one that an object no longer has can be told from another controller's.
+pub const TYPES: [&str; 6] =
+    [ACCEPTED, RESOLVED_REFS, PROGRAMMED, CONFLICTED, PARTIALLY_INVALID, OVERLAPPING_TLS_CONFIG];
+
+/// Says a condition: "false" wins over "true", the first "false" over later ones. (`Conflicted`, `PartiallyInvalid` and
+/// `OverlappingTLSConfig` are bad when true, so there "true" wins.)
 pub(crate) fn say(
     conditions: &mut BTreeMap<&'static str, Condition>,
     name: &'static str,
     condition: Condition,
 ) {
-    let bad = matches!(name, CONFLICTED | PARTIALLY_INVALID);
+    let bad = matches!(name, CONFLICTED | PARTIALLY_INVALID | OVERLAPPING_TLS_CONFIG);
     match conditions.get(name) {
         Some(known) if known.status == bad || condition.status != bad => {}
         _ => {

@@ -68,6 +68,19 @@ pub enum KubernetesError {
     Root(#[from] leno_ca::RootProblem),
 }
 
+impl KubernetesError {
+    /// What the API server said when it refused a request that it would refuse again: it is forbidden, invalid or over a quota.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        let Self::Request { what, source } = self else { return None };
+        match &**source {
+            kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
+                Some(format!("{what}: {}", status.message))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Cluster {
     /// By the pod's service account, or by `KUBECONFIG`.
     pub(crate) async fn connect(config: KubernetesConfig) -> Result<Self, KubernetesError> {

@@ -17,10 +17,14 @@ and looks what comes of it; `make test` fails when this file is stale or a field
 - **refused**: this release does not act on it and says so: the code of the diagnostic (`leno analyze --code LN1009` says what one
   means), and the smallest part that is withheld because of it: the *field*, the *rule* (match, route, backend, listener, policy) that
   holds it, or the *object*.
+- **on Kubernetes**: it changes what runs a Gateway there, and no traffic; elsewhere it is refused, and counted so.
 
 Fields marked with ° are of the experimental channel of the Gateway API.
 
 ";
+
+/// Fields of a Gateway that are for what runs it: the control plane's tests of the objects that it renders show them.
+const OF_WHAT_RUNS_IT: &str = "spec.infrastructure.annotations";
 
 /// The whole table.
 pub(super) fn markdown(sections: &[Section], metadata: &Section) -> String {
@@ -50,7 +54,12 @@ pub(super) fn markdown(sections: &[Section], metadata: &Section) -> String {
                 Some(Shows::SetsIt(case)) => format!("set in {case}"),
                 None => "no case yet".to_owned(),
             };
+            let runs_it =
+                section.title.starts_with("Gateway.gateway.") && row.path.starts_with(OF_WHAT_RUNS_IT);
             let (verdict, note) = match &row.verdict {
+                Verdict::Refused { effect: "field", .. } if runs_it => {
+                    ("on Kubernetes", "[what runs the Gateway](../guide/gateways.md) has them".to_owned())
+                }
                 Verdict::Works => ("works", case),
                 Verdict::Refused { code, effect } => ("refused", format!("{code}, {effect}")),
                 Verdict::Silent => ("**silent**", String::new()),

@@ -3,10 +3,12 @@
 //! Invariant: a listener that asks for something we cannot do is refused alone; the others serve.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::codes;
 use crate::decode::{Cursor, Fields, choice, name, port, spanned, text};
-use crate::diagnostic::{Refused, Rule, Source, Spanned};
+use crate::diagnostic::{Diagnostic, Refused, Rule, Source, Spanned};
+use crate::yaml::{Node, Value};
 
 use super::reference::{LocalRef, ParentRef, local_ref, parent_ref};
 
@@ -24,8 +26,21 @@ pub struct Gateway {
     pub class_name: Spanned<String>,
     /// Listeners.
     pub listeners: Vec<Rule<Listener>>,
+    /// Those of them that are refused and have a name.
+    pub refused: Vec<RefusedListener>,
     /// Labels and annotations of what runs it.
     pub infrastructure: Infrastructure,
+}
+
+/// What is known of a listener that is refused, for its status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedListener {
+    /// Its name.
+    pub name: String,
+    /// Whether its protocol is one that we do not carry.
+    pub unsupported_protocol: bool,
+    /// Why.
+    pub because: Arc<Diagnostic>,
 }
 
 /// Labels and annotations of what runs a gateway.
@@ -35,6 +50,8 @@ pub struct Infrastructure {
     pub labels: BTreeMap<String, String>,
     /// Annotations; they mean something to Kubernetes and clouds only.
     pub annotations: BTreeMap<String, String>,
+    /// Whether it refers to parameters, of which this release has none.
+    pub has_parameters: bool,
 }
 
 /// Listeners that are added to a Gateway.
@@ -185,14 +202,18 @@ pub(crate) fn gateway(o: &mut Fields<'_>) -> Option<Gateway> {
                 Refused::Field,
                 "not supported by this release: listener sets are not acted on",
             );
+            let (listeners, refused) = listeners(o);
             Some(Gateway {
-                listeners: o.rules("listeners", listener),
+                listeners,
+                refused,
                 infrastructure: o
                     .droppable("infrastructure", |value| {
                         value.object(|o| {
                             let why =
                                 "without effect on traffic: on Kubernetes what runs the gateway gets them";
+                            let no_parameters = "this release has no parameters of a gateway";
                             Some(Infrastructure {
+                                has_parameters: o.unsupported_alone("parametersRef", no_parameters),
                                 labels: o.map("labels", text),
                                 annotations: o.remarked_map("annotations", why, text),
                             })
@@ -212,6 +233,31 @@ pub(crate) fn listener_set(o: &mut Fields<'_>) -> Option<ListenerSet> {
             Some(ListenerSet { parent_ref: o.req("parentRef", parent_ref)?, listeners })
         })
     })
+}
+
+fn listeners(o: &mut Fields<'_>) -> (Vec<Rule<Listener>>, Vec<RefusedListener>) {
+    let items = o.take("listeners").and_then(|list| list.items());
+    let mut refused = Vec::new();
+    let mut decode = |item: Cursor<'_>| {
+        let node = item.node();
+        let rule = item.rule(listener);
+        if let (Some(because), Some(name)) = (rule.refusal(), text_of(node, "name")) {
+            let protocol = text_of(node, "protocol");
+            let unsupported_protocol =
+                protocol.is_some_and(|given| !PROTOCOLS.iter().any(|(known, _)| *known == given));
+            let (name, because) = (name.to_owned(), because.clone());
+            refused.push(RefusedListener { name, unsupported_protocol, because });
+        }
+        rule
+    };
+    let rules = items.into_iter().flatten().map(&mut decode).collect();
+    (rules, refused)
+}
+
+/// A field's text, whether or not the object that holds it can be read.
+fn text_of<'d>(node: &'d Node, key: &str) -> Option<&'d str> {
+    let Value::Map(entries) = &node.value else { return None };
+    entries.iter().find(|entry| entry.key == key)?.value.as_text()
 }
 
 fn listener(value: Cursor<'_>) -> Option<Listener> {

@@ -53,7 +53,7 @@ pub(crate) fn attach(
             format!("listener {} does not take routes of namespace {}", listener.name, route.namespace);
         return Err(("NotAllowedByListeners", text));
     }
-    let own = listener.hostname.as_ref().map_or(HostPattern::Any, |host| HostPattern::parse(host));
+    let own = host_of(listener);
     let hosts = shared_hosts(&own, &route.hostnames);
     if hosts.is_empty() {
         let text = format!("no hostname of the route is one of listener {}'s ({own})", listener.name);
@@ -62,10 +62,16 @@ pub(crate) fn attach(
     Ok(hosts)
 }
 
+fn host_of(listener: &Listener) -> HostPattern {
+    listener.hostname.as_ref().map_or(HostPattern::Any, |host| HostPattern::parse(host))
+}
+
 /// Group and kind of the routes that a listener takes.
 pub(crate) fn supported_kinds(listener: &Listener) -> Vec<(&'static str, &'static str)> {
     let of_protocol: &[&str] = match listener.protocol {
         ListenerProtocol::Http | ListenerProtocol::Https => &["HTTPRoute", "GRPCRoute"],
+        // What is passed through is told apart by SNI only.
+        ListenerProtocol::Tls if listener.tls.as_ref().is_some_and(|tls| tls.passthrough) => &["TLSRoute"],
         ListenerProtocol::Tls => &["TLSRoute", "TCPRoute"],
         ListenerProtocol::Tcp => &["TCPRoute"],
     };
@@ -149,6 +155,20 @@ fn conflict(other: &Listener, listener: &Listener) -> Option<Refusal> {
         let text = format!("listener {} is for the same port {} and hostname", other.name, *listener.port);
         ("HostnameConflict", text)
     })
+}
+
+/// Which other TLS listener of the port has hosts of this one, in a sentence. A client may reuse a connection to one for the
+/// other's hosts, and be told so (421).
+pub(crate) fn overlap_of(gateway: &Object<Gateway>, listener: &Listener) -> Option<String> {
+    let has_tls = |it: &Listener| matches!(it.protocol, ListenerProtocol::Https | ListenerProtocol::Tls);
+    if !has_tls(listener) {
+        return None;
+    }
+    let own = host_of(listener);
+    let mut others = listeners(gateway)
+        .filter(|other| !std::ptr::eq(*other, listener) && *other.port == *listener.port && has_tls(other));
+    let other = others.find(|other| intersection(&own, &host_of(other)).is_some())?;
+    Some(format!("listener {} of the same port has hosts of this one", other.name))
 }
 
 /// Every listener that can be read.

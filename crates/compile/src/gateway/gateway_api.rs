@@ -19,14 +19,14 @@ use leno_model::{
     Listener, Namespace, SpiffeId, TcpEntry, TcpMatch, Weight, WorkloadId,
 };
 
-use super::{append, attachment, emit, has_certificate, secret_id, sort_listeners};
+use super::{append, attachment, conditions, emit, has_certificate, secret_id, sort_listeners};
 use crate::{
     backends::{self, Context, Grants, Referent},
     codes,
     http_route::{self, Route},
     output::{Output, key_of, origin},
     policies,
-    status::{ACCEPTED, CONFLICTED, Condition, ListenerStatus, PROGRAMMED, RESOLVED_REFS, say},
+    status::{ACCEPTED, Condition, ListenerStatus, PROGRAMMED, RESOLVED_REFS, say},
     view::View,
 };
 
@@ -64,13 +64,7 @@ pub(crate) fn compile(view: &View<'_>, id: &WorkloadId, out: &mut Output) {
     let builder = Builder { view, object, consumer: object.namespace().into() };
     let mut listeners = builder.listeners(out);
     sort_listeners(&mut listeners);
-    let refused = object.spec.listeners.iter().find_map(Rule::refusal).map(|because| because.message.clone());
-    let status = out.status(key_of(object));
-    match refused.or_else(|| builder.conflicts()) {
-        Some(why) => status.say(ACCEPTED, Condition::no("ListenersNotValid", why)),
-        None => status.say(ACCEPTED, Condition::yes("Accepted")),
-    }
-    status.say(PROGRAMMED, Condition::yes("Programmed"));
+    conditions::of_gateway(object, !listeners.is_empty(), out.status(key_of(object)));
     let mut labels = object.spec.infrastructure.labels.clone();
     labels.insert("gateway.networking.k8s.io/gateway-name".to_owned(), object.name().to_owned());
     let subject = policies::Subject {
@@ -96,19 +90,6 @@ impl Builder<'_, '_> {
         Context { view: self.view, consumer: Some(&self.consumer), port }
     }
 
-    /// Which listeners exclude each other, in a sentence.
-    fn conflicts(&self) -> Option<String> {
-        let all: Vec<_> = attachment::listeners(self.object).collect();
-        let (conflicted, others): (Vec<&Given>, Vec<&Given>) =
-            all.into_iter().partition(|given| attachment::conflict_of(self.object, given).is_some());
-        let names = |listeners: &[&Given]| {
-            let names: Vec<_> = listeners.iter().map(|given| given.name.as_str()).collect();
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        };
-        (!conflicted.is_empty())
-            .then(|| format!("listeners in conflict: {}; accepted: {}", names(&conflicted), names(&others)))
-    }
-
     fn listeners(&self, out: &mut Output) -> Vec<Listener> {
         let mut listeners = Vec::new();
         for given in attachment::listeners(self.object) {
@@ -117,29 +98,11 @@ impl Builder<'_, '_> {
                 ..ListenerStatus::default()
             };
             if let Some((reason, text)) = attachment::conflict_of(self.object, given) {
-                say(
-                    &mut status.conditions,
-                    CONFLICTED,
-                    Condition { status: true, reason, message: text.clone() },
-                );
-                say(&mut status.conditions, ACCEPTED, Condition::no(reason, text.clone()));
-                say(&mut status.conditions, PROGRAMMED, Condition::no("Invalid", text.clone()));
+                conditions::of_conflicted(reason, &text, &mut status);
                 out.report_on(self.object, Diagnostic::error(codes::CONFLICT, given.at.clone(), text));
             } else {
                 listeners.push(self.listener(given, &mut status, out));
-                say(
-                    &mut status.conditions,
-                    CONFLICTED,
-                    Condition { status: false, ..Condition::yes("NoConflicts") },
-                );
-                say(&mut status.conditions, ACCEPTED, Condition::yes("Accepted"));
-                say(&mut status.conditions, PROGRAMMED, Condition::yes("Programmed"));
-                let invalid = attachment::invalid_kinds(given);
-                if !invalid.is_empty() {
-                    let text = format!("the protocol does not carry {}", invalid.join(", "));
-                    say(&mut status.conditions, RESOLVED_REFS, Condition::no("InvalidRouteKinds", text));
-                }
-                say(&mut status.conditions, RESOLVED_REFS, Condition::yes("ResolvedRefs"));
+                conditions::of_served(self.object, given, &mut status);
             }
             out.status(key_of(self.object)).listeners.insert(given.name.as_str().into(), status);
         }

@@ -88,10 +88,66 @@ fn of_listeners_that_exclude_each_other_none_serves_and_the_others_do() {
     }
     assert!(!status.listeners["https"].conditions[CONFLICTED].status);
     let accepted = &status.conditions[ACCEPTED];
-    assert_eq!((accepted.status, accepted.reason), (false, "ListenersNotValid"));
+    assert_eq!((accepted.status, accepted.reason), (true, "ListenersNotValid"), "a part of it serves");
     assert!(accepted.message.contains("http, again; accepted: https"), "{}", accepted.message);
     let route = compiled.statuses[&ObjectKey::new(Kind::HttpRoute, "shop", "cart")].clone();
     assert!(!route.parents.values().next().unwrap().conditions[ACCEPTED].status);
+}
+
+#[test]
+fn a_listener_of_a_protocol_that_is_not_carried_says_so_and_the_gateway_is_accepted_for_the_others() {
+    let odd = "  - {name: odd, port: 1111, protocol: INVALID}\n";
+    let text = |listeners: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: web}}\n\
+             spec:\n  gatewayClassName: leno\n  listeners:\n{listeners}"
+        )
+    };
+    let status = |listeners: &str| {
+        let world = World::of(partly_refused(&text(listeners)));
+        let compiled = compile(&world, &MeshSettings::default(), &[]);
+        compiled.statuses[&ObjectKey::new(Kind::Gateway, "web", "edge")].clone()
+    };
+    let said = |condition: &crate::status::Condition| (condition.status, condition.reason);
+    let partly = status(&format!("  - {{name: http, port: 80, protocol: HTTP}}\n{odd}"));
+    assert_eq!(said(&partly.conditions[ACCEPTED]), (true, "ListenersNotValid"));
+    assert_eq!(said(&partly.listeners["odd"].conditions[ACCEPTED]), (false, "UnsupportedProtocol"));
+    assert!(partly.listeners["odd"].supported_kinds.is_empty());
+    assert_eq!(said(&partly.listeners["http"].conditions[ACCEPTED]), (true, "Accepted"));
+    let not = status(odd);
+    assert_eq!(said(&not.conditions[ACCEPTED]), (false, "ListenersNotValid"));
+    assert!(!not.conditions[crate::status::PROGRAMMED].status);
+}
+
+#[test]
+fn tls_listeners_of_one_port_that_share_hosts_say_so() {
+    let edge = EDGE.replace(
+        "  - {name: https,",
+        "  - {name: narrow, port: 443, protocol: HTTPS, hostname: a.example.com, tls: {certificateRefs: [{name: cert}]}}\n  - {name: https,",
+    );
+    let compiled = compiled(&(application("shop", "cart") + &edge));
+    let listeners = compiled.statuses[&ObjectKey::new(Kind::Gateway, "web", "edge")].listeners.clone();
+    for name in ["narrow", "https"] {
+        let overlap = &listeners[name].conditions[crate::status::OVERLAPPING_TLS_CONFIG];
+        assert_eq!((overlap.status, overlap.reason), (true, "OverlappingHostnames"), "{name}");
+    }
+    assert!(!listeners["http"].conditions.contains_key(crate::status::OVERLAPPING_TLS_CONFIG));
+}
+
+#[test]
+fn a_listener_that_passes_tls_through_takes_no_tcp_routes() {
+    let text = "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: web}
+spec:
+  gatewayClassName: leno
+  listeners:
+  - {name: tls, port: 443, protocol: TLS, tls: {mode: Passthrough}, allowedRoutes: {kinds: [{kind: TLSRoute}, {kind: TCPRoute}]}}
+";
+    let compiled = compiled(text);
+    let listener = &compiled.statuses[&ObjectKey::new(Kind::Gateway, "web", "edge")].listeners["tls"];
+    assert_eq!(listener.supported_kinds, [("gateway.networking.k8s.io", "TLSRoute")]);
+    assert_eq!(listener.conditions[RESOLVED_REFS].reason, "InvalidRouteKinds");
 }
 
 #[test]

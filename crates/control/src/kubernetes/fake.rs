@@ -1,9 +1,9 @@
 //! An API server for tests: HTTP, and a map of objects by path.
 //!
-//! Must not know: what any object means, but that a Service of type LoadBalancer gets an address.
+//! Must not know: what any object means, but that a Service of type LoadBalancer gets an address, unless a test says otherwise.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::{Arc, Mutex},
 };
@@ -23,6 +23,10 @@ use super::Cluster;
 struct State {
     objects: BTreeMap<String, Value>,
     writes: Vec<String>,
+    /// Services get no address.
+    unbalanced: bool,
+    /// Paths that nobody may write.
+    forbidden: BTreeSet<String>,
 }
 
 pub(crate) struct Fake {
@@ -64,6 +68,25 @@ impl Fake {
         self.state.lock().unwrap().objects.insert(path.to_owned(), object);
     }
 
+    /// Whether Services of type LoadBalancer get an address.
+    pub(crate) fn balance(&self, balanced: bool) {
+        self.state.lock().unwrap().unbalanced = !balanced;
+    }
+
+    /// Lets nobody write what is at a path.
+    pub(crate) fn forbid(&self, path: &str) {
+        self.state.lock().unwrap().forbidden.insert(path.to_owned());
+    }
+
+    /// Lets everybody write it again.
+    pub(crate) fn permit(&self, path: &str) {
+        self.state.lock().unwrap().forbidden.remove(path);
+    }
+
+    pub(crate) fn remove(&self, path: &str) {
+        self.state.lock().unwrap().objects.remove(path);
+    }
+
     /// The object at a path; `null` when there is none.
     pub(crate) fn get(&self, path: &str) -> Value {
         self.state.lock().unwrap().objects.get(path).cloned().unwrap_or_default()
@@ -82,14 +105,24 @@ async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Response<Fu
     let mut state = state.lock().unwrap();
     let at = path.strip_suffix("/status").unwrap_or(&path).to_owned();
     if method == Method::PATCH {
+        if state.forbidden.contains(&path) {
+            return said(
+                403,
+                &json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "exceeded quota"}),
+            );
+        }
         state.writes.push(path);
         let object = state.objects.entry(at.clone()).or_insert_with(|| json!({}));
         for (key, value) in body.as_object().into_iter().flatten() {
             object[key] = value.clone();
         }
-        if object["spec"]["type"] == "LoadBalancer" {
-            object["status"] = json!({"loadBalancer": {"ingress": [{"ip": "198.18.1.100"}]}});
-        }
+    }
+    let balanced = !state.unbalanced;
+    if let Some(object) = state.objects.get_mut(&at)
+        && balanced
+        && object["spec"]["type"] == "LoadBalancer"
+    {
+        object["status"] = json!({"loadBalancer": {"ingress": [{"ip": "198.18.1.100"}]}});
     }
     match state.objects.get(&at) {
         Some(object) => said(200, object),

@@ -1,7 +1,8 @@
 //! Runs the Gateways of our class: a ServiceAccount, a Deployment and a Service for each, and its addresses in its status.
 //!
 //! Invariants: an object is written only when it differs from what is there; one that somebody else made, without this Gateway as
-//! its owner, is never touched; nothing is deleted here (owner references do). One Gateway's trouble is not another's.
+//! its owner, is never touched; nothing is deleted here (owner references do). One Gateway's trouble is not another's. A Gateway
+//! that we run is `Programmed` only as long as its status has an address.
 
 mod render;
 
@@ -13,7 +14,7 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use leno_apis::{AnyObject, Kind, Object, gateway::Gateway};
-use leno_compile::{ObjectKey, World};
+use leno_compile::{Condition, ObjectKey, World};
 use serde_json::{Value, json};
 
 use super::{Cluster, KubernetesError, MANAGER, failed, status::CONTROLLER};
@@ -21,22 +22,54 @@ use super::{Cluster, KubernetesError, MANAGER, failed, status::CONTROLLER};
 /// Revision that a Gateway chooses, as a namespace does.
 const REVISION: &str = "leno.dev/rev";
 
-/// What is known to be as it should.
+/// Of the condition `Programmed`: what the Gateway asks for cannot be.
+const INVALID: &str = "Invalid";
+/// Of the same: what it needs cannot be had.
+const NO_RESOURCES: &str = "NoResources";
+
+/// The Gateways that we run.
 #[derive(Default)]
 pub(crate) struct Gateways {
-    /// The objects that were applied for each.
-    applied: BTreeMap<ObjectKey, [Value; 3]>,
+    all: BTreeMap<ObjectKey, Known>,
+}
+
+/// What is known of one of them.
+#[derive(Default)]
+struct Known {
+    /// The objects that were applied, as long as they are believed to be there.
+    applied: Option<[Value; 3]>,
     /// The addresses that its status has.
-    addressed: BTreeMap<ObjectKey, Value>,
-    /// What was said of one that cannot be run.
-    complained: BTreeMap<ObjectKey, String>,
+    addresses: Option<Value>,
+    trouble: Option<Trouble>,
+}
+
+/// Why a Gateway is not run.
+#[derive(Debug, PartialEq, Eq)]
+struct Trouble {
+    /// Of the condition `Programmed`.
+    reason: &'static str,
+    /// Of the condition `Accepted`, when it is not even that.
+    rejection: Option<&'static str>,
+    why: String,
+}
+
+/// What is to be said of a Gateway's being `Programmed`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Programmed {
+    /// What the compiler says: somebody else runs it.
+    AsCompiled,
+    /// Nothing, before its Service has been looked at.
+    Unknown,
+    /// This.
+    Is(Condition),
 }
 
 impl Gateways {
     /// Compares everything with the API server again, in case somebody changed it.
     pub(crate) fn look_again(&mut self) {
-        self.applied.clear();
-        self.addressed.clear();
+        for known in self.all.values_mut() {
+            (known.applied, known.addresses) = (None, None);
+        }
     }
 
     /// Runs each Gateway of ours.
@@ -45,62 +78,97 @@ impl Gateways {
             return Ok(());
         }
         let mut problem = Ok(());
-        let ours = |object: &&std::sync::Arc<AnyObject>| is_ours(cluster, world, object);
-        for any in world.of_kind(Kind::Gateway).filter(ours) {
+        let mut before = std::mem::take(&mut self.all);
+        for any in world.of_kind(Kind::Gateway).filter(|any| is_ours(cluster, world, any)) {
             let AnyObject::Gateway(gateway) = &**any else { continue };
-            if let Err(error) = self.run_one(cluster, ObjectKey::of(any), gateway).await {
+            let key = ObjectKey::of(any);
+            let mut known = before.remove(&key).unwrap_or_default();
+            if let Err(error) = known.run(cluster, &key, gateway).await {
                 problem = Err(error);
             }
+            self.all.insert(key, known);
         }
-        let is_there = |key: &ObjectKey| world.get(key).is_some();
-        self.applied.retain(|key, _| is_there(key));
-        self.addressed.retain(|key, _| is_there(key));
-        self.complained.retain(|key, _| is_there(key));
         problem
     }
 
-    async fn run_one(
+    /// Whether the Gateway of this name has what runs it, and an address.
+    pub(crate) fn programmed(&self, key: &ObjectKey) -> Programmed {
+        let Some(known) = self.all.get(key) else { return Programmed::AsCompiled };
+        if let Some(Trouble { reason, rejection: _, why }) = &known.trouble {
+            return Programmed::Is(Condition::no(reason, why.clone()));
+        }
+        match known.addresses.as_ref().map(is_empty) {
+            None => Programmed::Unknown,
+            Some(true) => {
+                let text = "its Service has no address yet";
+                Programmed::Is(Condition::no("AddressNotAssigned", text))
+            }
+            Some(false) => Programmed::Is(Condition::yes("Programmed")),
+        }
+    }
+
+    /// Why a Gateway of ours is not accepted although the compiler accepts it.
+    pub(crate) fn rejected(&self, key: &ObjectKey) -> Option<Condition> {
+        let trouble = self.all.get(key)?.trouble.as_ref()?;
+        Some(Condition::no(trouble.rejection?, trouble.why.clone()))
+    }
+}
+
+impl Known {
+    async fn run(
         &mut self,
         cluster: &Cluster,
-        key: ObjectKey,
+        key: &ObjectKey,
         gateway: &Object<Gateway>,
     ) -> Result<(), KubernetesError> {
-        let objects = match render::objects(&cluster.config.injection, gateway) {
-            Ok(objects) => objects,
-            Err(why) => {
-                self.complain(key, why.to_string());
-                return Ok(());
-            }
+        let trouble = match render::objects(&cluster.config.injection, gateway) {
+            Ok(objects) => self.apply(cluster, objects).await?,
+            Err(not) => Some(Trouble { reason: INVALID, rejection: not.rejection(), why: not.to_string() }),
         };
-        if self.applied.get(&key) != Some(&objects) {
-            for object in &objects {
-                if let Some(why) = apply(cluster, object).await? {
-                    self.complain(key, why);
-                    return Ok(());
-                }
+        if let Some(trouble) = trouble {
+            if self.trouble.as_ref() != Some(&trouble) {
+                tracing::warn!(gateway = %key, why = trouble.why, "a Gateway is not run");
+                self.trouble = Some(trouble);
             }
-            self.complained.remove(&key);
-            self.applied.insert(key.clone(), objects);
+            return Ok(());
         }
+        self.trouble = None;
         self.address(cluster, key, gateway).await
     }
 
-    fn complain(&mut self, key: ObjectKey, why: String) {
-        if self.complained.get(&key) != Some(&why) {
-            tracing::warn!(gateway = %key, why, "a Gateway is not run");
-            self.complained.insert(key, why);
+    /// Applies what differs from what was applied before.
+    async fn apply(
+        &mut self,
+        cluster: &Cluster,
+        objects: [Value; 3],
+    ) -> Result<Option<Trouble>, KubernetesError> {
+        if self.applied.as_ref() == Some(&objects) {
+            return Ok(None);
         }
+        // A Gateway of the same name that was made anew has no addresses in its status.
+        (self.applied, self.addresses) = (None, None);
+        for object in &objects {
+            let why = match apply(cluster, object).await {
+                Ok(why) => why,
+                Err(error) => Some(error.refusal().ok_or(error)?),
+            };
+            if let Some(why) = why {
+                return Ok(Some(Trouble { reason: NO_RESOURCES, rejection: None, why }));
+            }
+        }
+        self.applied = Some(objects);
+        Ok(None)
     }
 
     /// Writes where the Service is reached into the Gateway's status.
     async fn address(
         &mut self,
         cluster: &Cluster,
-        key: ObjectKey,
+        key: &ObjectKey,
         gateway: &Object<Gateway>,
     ) -> Result<(), KubernetesError> {
         // An address that is written is looked at again in the next full round.
-        if self.addressed.get(&key).is_some_and(|it| it.as_array().is_some_and(|all| !all.is_empty())) {
+        if self.addresses.as_ref().is_some_and(|it| !is_empty(it)) {
             return Ok(());
         }
         let what = format!("the addresses of {key} cannot be written");
@@ -119,7 +187,7 @@ impl Gateways {
             let written = gateways.patch_status(gateway.name(), &parameters, &Patch::Merge(&patch)).await;
             written.map_err(failed(what))?;
         }
-        self.addressed.insert(key, addresses);
+        self.addresses = Some(addresses);
         Ok(())
     }
 }

@@ -99,7 +99,7 @@ impl Leader {
         self.root_namespaces(&published, &roots, &mut done.rooted).await?;
         // A Gateway that cannot be run keeps nobody else's status from being written.
         let run = done.gateways.run(&self.cluster, &published.world).await;
-        done.statuses.write(&self.cluster, &self.api, &published).await?;
+        done.statuses.write(&self.cluster, &self.api, &published, &done.gateways).await?;
         run
     }
 

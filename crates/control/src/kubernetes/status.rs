@@ -1,11 +1,11 @@
 //! Writes what the compiler has to say to each object's author into the object's status.
 //!
 //! Invariants: a status is written only when it differs from what is there; other controllers' entries are kept; a transition
-//! time changes only with its condition.
+//! time changes only with its condition. Whether a Gateway that we run is programmed, those say who run it.
 
 mod render;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use futures_util::{StreamExt as _, stream};
 use kube::{
@@ -13,12 +13,19 @@ use kube::{
     api::{Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
-use leno_compile::{ObjectKey, ObjectStatus};
+use leno_compile::{
+    ObjectKey, ObjectStatus,
+    status::{ACCEPTED, PROGRAMMED},
+};
 use serde_json::{Value, json};
 
 pub(super) use self::render::CONTROLLER;
 use self::render::{Acknowledged, Context, render};
-use super::{Cluster, KubernetesError, MANAGER, failed, is_status};
+use super::{
+    Cluster, KubernetesError, MANAGER, failed,
+    gateways::{Gateways, Programmed},
+    is_status,
+};
 use crate::{api::Api as Views, published::Published, rollout};
 
 /// Writes under way at a time.
@@ -37,6 +44,8 @@ pub(crate) struct Statuses {
 
 /// One object's status as it was written.
 struct Written {
+    /// Of the object: another one of the same name has nothing of it.
+    uid: Option<String>,
     status: ObjectStatus,
     /// The object's generation that it speaks of.
     observed: Option<i64>,
@@ -59,6 +68,7 @@ impl Statuses {
         cluster: &Cluster,
         views: &Views,
         published: &Published,
+        gateways: &Gateways,
     ) -> Result<(), KubernetesError> {
         self.written.retain(|key, _| published.compiled.statuses.contains_key(key));
         let proxies = rollout::proxies(&views.sessions, published);
@@ -66,8 +76,8 @@ impl Statuses {
         let connected = proxies.iter().filter(|proxy| proxy.connected);
         let oldest =
             connected.map(|proxy| proxy.acknowledged.unwrap_or(0)).min().unwrap_or(published.generation);
-        let due: Vec<Due> =
-            self.due(published, oldest, (rollout.connected, rollout.connected)).take(A_ROUND).collect();
+        let count = (rollout.connected, rollout.connected);
+        let due: Vec<Due> = self.due(published, gateways, oldest, count).take(A_ROUND).collect();
         let results: Vec<_> = stream::iter(due)
             .map(|due| async move { (write_one(cluster, published, &due).await, due) })
             .buffer_unordered(AT_A_TIME)
@@ -88,6 +98,7 @@ impl Statuses {
     fn due<'a>(
         &'a self,
         published: &'a Published,
+        gateways: &'a Gateways,
         oldest: u64,
         count: (usize, usize),
     ) -> impl Iterator<Item = Due> + 'a {
@@ -95,19 +106,39 @@ impl Statuses {
             if !GROUPS.contains(&key.kind.info().group) {
                 return None;
             }
-            let observed = published.world.get(key)?.metadata().generation;
-            let before = self.written.get(key);
+            let status = told(gateways, key, status)?;
+            let metadata = published.world.get(key)?.metadata();
+            let (uid, observed) = (metadata.uid.clone(), metadata.generation);
+            let before = self.written.get(key).filter(|before| before.uid == uid);
             let same_object = before.filter(|before| before.observed == observed && before.status == *status);
             let since = same_object.map_or(published.generation, |before| before.since);
             let acknowledged = oldest >= since;
             if same_object.is_some_and(|before| before.acknowledged == acknowledged) {
                 return None;
             }
-            let written = Written { status: status.clone(), observed, since, acknowledged };
+            let written = Written { uid, status: status.into_owned(), observed, since, acknowledged };
             let acknowledged = Acknowledged { all: acknowledged, count };
             Some(Due { key: key.clone(), written, acknowledged })
         })
     }
+}
+
+/// What an object's author is told, with what running it has shown; nothing as long as that is not known.
+fn told<'s>(gateways: &Gateways, key: &ObjectKey, status: &'s ObjectStatus) -> Option<Cow<'s, ObjectStatus>> {
+    let programmed = match gateways.programmed(key) {
+        Programmed::AsCompiled => return Some(Cow::Borrowed(status)),
+        Programmed::Unknown => return None,
+        Programmed::Is(condition) => condition,
+    };
+    let mut status = status.clone();
+    // What the compiler refuses is not programmed, whatever runs.
+    if status.conditions.get(PROGRAMMED).is_none_or(|compiled| compiled.status) {
+        status.conditions.insert(PROGRAMMED, programmed);
+    }
+    if let Some(rejected) = gateways.rejected(key) {
+        status.conditions.insert(ACCEPTED, rejected);
+    }
+    Some(Cow::Owned(status))
 }
 
 async fn write_one(cluster: &Cluster, published: &Published, due: &Due) -> Result<(), KubernetesError> {
@@ -142,3 +173,6 @@ async fn write_one(cluster: &Cluster, published: &Published, due: &Due) -> Resul
         Err(error) => Err(failed(what)(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,10 +26,19 @@ pub(super) enum NotRun {
     LongName { name: String },
     #[error("the annotation {SERVICE_TYPE} is {given:?}; it can be LoadBalancer, NodePort or ClusterIP")]
     ServiceType { given: String },
+    #[error("its infrastructure has a parametersRef: this release has no parameters of a gateway")]
+    Parameters,
     #[error("none of its listeners can be served")]
     NoListener,
     #[error("the API server gave it no uid")]
     NoUid,
+}
+
+impl NotRun {
+    /// The reason of the condition `Accepted`, when the Gateway is not even that.
+    pub(super) fn rejection(&self) -> Option<&'static str> {
+        matches!(self, Self::Parameters).then_some("InvalidParameters")
+    }
 }
 
 /// The name of everything that runs a Gateway.
@@ -57,6 +66,10 @@ impl<'g> Made<'g> {
         let name = name(gateway);
         if name.len() > LONGEST {
             return Err(NotRun::LongName { name });
+        }
+        // Gateway API: a Gateway whose parameters cannot be used is rejected.
+        if gateway.spec.infrastructure.has_parameters {
+            return Err(NotRun::Parameters);
         }
         let uid = gateway.metadata.uid.as_deref().ok_or(NotRun::NoUid)?;
         Ok(Self { gateway, name, uid })
@@ -235,6 +248,9 @@ mod tests {
     #[test]
     fn what_cannot_be_run_says_why() {
         assert_eq!(rendered(|it| it["spec"]["listeners"] = json!([])), Err(NotRun::NoListener));
+        let parameters = json!({"parametersRef": {"group": "", "kind": "ConfigMap", "name": "public"}});
+        let refused = rendered(|it| it["spec"]["infrastructure"] = parameters).unwrap_err();
+        assert_eq!(refused.rejection(), Some("InvalidParameters"));
         let long = "g".repeat(60);
         assert!(matches!(rendered(|it| it["metadata"]["name"] = json!(long)), Err(NotRun::LongName { .. })));
     }

@@ -62,6 +62,10 @@ fn gateway() -> Value {
     })
 }
 
+fn key() -> ObjectKey {
+    ObjectKey::new(Kind::Gateway, "edge", "public")
+}
+
 fn world(controller: &str) -> World {
     let class = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
@@ -104,9 +108,62 @@ async fn an_object_of_somebody_elses_is_not_touched() {
     let fake = Fake::start().await;
     fake.put(GATEWAY, gateway());
     fake.put(SERVICE, json!({"metadata": {"name": "public-leno"}, "spec": {"type": "ClusterIP"}}));
-    Gateways::default().run(&fake.cluster(), &world(CONTROLLER)).await.unwrap();
+    let mut gateways = Gateways::default();
+    gateways.run(&fake.cluster(), &world(CONTROLLER)).await.unwrap();
     assert!(!fake.writes().contains(&SERVICE.to_owned()));
+    let why = "Service edge/public-leno is there already and is not this Gateway's";
+    assert_eq!(gateways.programmed(&key()), Programmed::Is(Condition::no(NO_RESOURCES, why)));
     assert_eq!(fake.get(SERVICE)["spec"]["type"], "ClusterIP");
+}
+
+#[tokio::test]
+async fn what_the_api_server_refuses_is_in_the_status_until_it_does_not() {
+    let fake = Fake::start().await;
+    fake.put(GATEWAY, gateway());
+    fake.forbid(SERVICE);
+    let (mut gateways, world) = (Gateways::default(), world(CONTROLLER));
+    gateways.run(&fake.cluster(), &world).await.unwrap();
+    let why = "Service edge/public-leno of a Gateway cannot be applied: exceeded quota";
+    assert_eq!(gateways.programmed(&key()), Programmed::Is(Condition::no(NO_RESOURCES, why)));
+    fake.permit(SERVICE);
+    gateways.run(&fake.cluster(), &world).await.unwrap();
+    assert_eq!(gateways.programmed(&key()), Programmed::Is(Condition::yes("Programmed")));
+}
+
+#[tokio::test]
+async fn a_gateway_that_asks_for_what_cannot_be_is_not_programmed() {
+    let fake = Fake::start().await;
+    let mut gateway = gateway();
+    gateway["metadata"]["annotations"] = json!({"networking.istio.io/service-type": "ExternalName"});
+    let objects = world(CONTROLLER)
+        .iter()
+        .cloned()
+        .chain(leno_apis::parse_json("", &gateway).objects)
+        .collect::<Vec<_>>();
+    let mut gateways = Gateways::default();
+    gateways.run(&fake.cluster(), &World::of(objects)).await.unwrap();
+    assert!(matches!(gateways.programmed(&key()), Programmed::Is(Condition { reason: INVALID, .. })));
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_made_anew_gets_its_address_anew() {
+    let fake = Fake::start().await;
+    fake.put(GATEWAY, gateway());
+    let mut gateways = Gateways::default();
+    gateways.run(&fake.cluster(), &world(CONTROLLER)).await.unwrap();
+    let mut again = gateway();
+    again["metadata"]["uid"] = json!("u-2");
+    fake.put(GATEWAY, again.clone());
+    let objects = world(CONTROLLER)
+        .iter()
+        .cloned()
+        .chain(leno_apis::parse_json("", &again).objects)
+        .collect::<Vec<_>>();
+    fake.remove("/api/v1/namespaces/edge/serviceaccounts/public-leno");
+    fake.remove("/apis/apps/v1/namespaces/edge/deployments/public-leno");
+    fake.remove(SERVICE);
+    gateways.run(&fake.cluster(), &World::of(objects)).await.unwrap();
+    assert_eq!(fake.get(GATEWAY)["status"]["addresses"][0]["value"], "198.18.1.100");
 }
 
 #[tokio::test]

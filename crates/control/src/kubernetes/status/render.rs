@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use leno_compile::{Condition, ListenerStatus, ObjectStatus, ParentName};
+use leno_compile::{Condition, ListenerStatus, ObjectStatus, ParentName, status::TYPES};
 use serde_json::{Map, Value, json};
 
 /// Names us in the entries of routes' parents.
@@ -88,11 +88,10 @@ fn render_conditions(
 
 /// Conditions of types that are not ours stay.
 fn keep_others(mut ours: Vec<Value>, old: Option<&Value>) -> Value {
+    let is_ours =
+        |it: &Value| it["type"].as_str().is_some_and(|name| name == ACKNOWLEDGED || TYPES.contains(&name));
     let others = old.and_then(Value::as_array).into_iter().flatten();
-    // What the CRD's default says of an object that nobody has looked at yet is not another's.
-    let others = others.filter(|it| it["reason"] != "Pending" || it["type"] == ACKNOWLEDGED);
-    let names: Vec<Value> = ours.iter().map(|it| it["type"].clone()).collect();
-    ours.extend(others.filter(|it| !names.contains(&it["type"])).cloned());
+    ours.extend(others.filter(|it| !is_ours(it)).cloned());
     Value::Array(ours)
 }
 
@@ -142,7 +141,7 @@ fn render_listeners(
             supported_kinds.iter().map(|(group, kind)| json!({"group": group, "kind": kind})).collect();
         json!({
             "name": name, "attachedRoutes": attached_routes, "supportedKinds": kinds,
-            "conditions": render_conditions(conditions, before, context),
+            "conditions": keep_others(render_conditions(conditions, before, context), before),
         })
     };
     Value::Array(listeners.iter().map(render).collect())
@@ -189,6 +188,35 @@ mod tests {
         let parents = after["parents"].as_array().unwrap();
         assert_eq!(parents.len(), 2);
         assert!(parents.contains(&theirs));
+    }
+
+    #[test]
+    fn conditions_of_a_listener_that_are_not_ours_are_kept() {
+        let mut gateway = ObjectStatus::default();
+        let accepted = BTreeMap::from([("Accepted", Condition::yes("Accepted"))]);
+        let listener = ListenerStatus { conditions: accepted, ..ListenerStatus::default() };
+        gateway.listeners.insert("http".into(), listener);
+        let theirs = json!({"type": "example.com/Checked", "status": "True", "reason": "Checked"});
+        let before = json!({"listeners": [{"name": "http", "conditions": [theirs]}]});
+        let after = render(GROUP, &gateway, &context(&before, "2026-01-01T00:00:00Z")).unwrap();
+        assert_eq!(after["listeners"][0]["conditions"][0]["type"], "Accepted");
+        assert_eq!(after["listeners"][0]["conditions"][1], theirs);
+    }
+
+    #[test]
+    fn a_condition_of_ours_that_is_not_said_any_more_goes() {
+        let accepted = BTreeMap::from([("Accepted", Condition::yes("Accepted"))]);
+        let status = ObjectStatus { conditions: accepted, ..ObjectStatus::default() };
+        let before = json!({"conditions": [
+            {"type": "PartiallyInvalid", "status": "True", "reason": "Refused"},
+            {"type": "Programmed", "status": "Unknown", "reason": "Pending"},
+            {"type": "example.com/Checked", "status": "Unknown", "reason": "Pending"},
+        ]});
+        let after =
+            render("networking.istio.io", &status, &context(&before, "2026-01-01T00:00:00Z")).unwrap();
+        let types: Vec<_> =
+            after["conditions"].as_array().unwrap().iter().map(|it| it["type"].as_str().unwrap()).collect();
+        assert_eq!(types, ["Accepted", ACKNOWLEDGED, "example.com/Checked"]);
     }
 
     #[test]
