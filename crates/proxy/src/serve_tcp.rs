@@ -4,6 +4,7 @@
 
 use std::{
     cell::Cell,
+    convert::Infallible,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -100,11 +101,11 @@ impl Open {
         let drain = self.core.drain.handle();
         tokio::select! {
             end = copy_bidirectional(stream, upstream, ahead, limits, drain, &self.moved) => flags_of(&end),
-            () = self.report() => unreachable!("it goes on until it is dropped"),
+            never = self.report() => match never {},
         }
     }
 
-    async fn report(&self) {
+    async fn report(&self) -> Infallible {
         loop {
             tokio::time::sleep(REPORTED_EVERY).await;
             let (received, sent) = (self.moved.a_to_b.get(), self.moved.b_to_a.get());
