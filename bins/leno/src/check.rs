@@ -1,15 +1,12 @@
 //! `leno check`: whether Leno could be installed into a cluster, or works there.
 
-use std::{
-    path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use leno_cluster::check::{Finding, Level, When, check};
 use serde_json::json;
 
-use crate::{Output, cluster::Cluster, failure::Failure, install::Choices, live, write};
+use crate::{Output, failure::Failure, install::Subject, live, write};
 
 /// Check whether Leno could be installed into a cluster, or works there
 ///
@@ -20,19 +17,14 @@ pub(crate) struct Arguments {
     /// Before an installation: versions, CRDs, and your right to install
     #[arg(long)]
     pre: bool,
-    /// The same as --values
-    #[arg(short = 'f', value_name = "FILE")]
-    files: Vec<PathBuf>,
     #[command(flatten)]
-    choices: Choices,
-    #[command(flatten)]
-    cluster: Cluster,
+    subject: Subject,
 }
 
 /// Looks and prints.
 pub(crate) fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    let Arguments { pre, files, choices, cluster } = arguments;
-    let values = choices.after(files).read()?;
+    let Arguments { pre, subject } = arguments;
+    let (values, cluster) = subject.read()?;
     let when = if pre { When::Before } else { When::After };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     live::block_on(async {

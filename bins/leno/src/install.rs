@@ -40,6 +40,27 @@ impl Choices {
     }
 }
 
+/// An installation that a command is about: what its user chooses, and the cluster it is in.
+#[derive(Args)]
+pub(crate) struct Subject {
+    /// The same as --values, which win over these
+    #[arg(short = 'f', value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    choices: Choices,
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+impl Subject {
+    /// Its values, and where it is.
+    pub(crate) fn read(self) -> Result<(Values, Cluster), Failure> {
+        let Self { mut files, choices, cluster } = self;
+        files.extend(choices.values);
+        Ok((Choices { values: files, ..choices }.read()?, cluster))
+    }
+}
+
 /// Install Leno into a cluster
 ///
 /// Makes the same objects as the Helm chart does with the same values, by server-side apply (field manager `leno-install`), and waits
@@ -47,13 +68,8 @@ impl Choices {
 /// server does not take an object or the wait is over; then it is said what was applied.
 #[derive(Args)]
 pub(crate) struct Install {
-    /// The same as --values
-    #[arg(short = 'f', value_name = "FILE")]
-    files: Vec<PathBuf>,
     #[command(flatten)]
-    choices: Choices,
-    #[command(flatten)]
-    cluster: Cluster,
+    subject: Subject,
     /// Print the objects, in the order in which they are to be created
     #[arg(long)]
     dry_run: bool,
@@ -74,13 +90,8 @@ pub(crate) struct Install {
 /// stays when another revision, or your Secret `cacerts`, is in it. Pods that have a proxy keep it until they are created anew.
 #[derive(Args)]
 pub(crate) struct Uninstall {
-    /// The same as --values
-    #[arg(short = 'f', value_name = "FILE")]
-    files: Vec<PathBuf>,
     #[command(flatten)]
-    choices: Choices,
-    #[command(flatten)]
-    cluster: Cluster,
+    subject: Subject,
     /// Print the objects, in the order in which they are to be deleted
     #[arg(long)]
     dry_run: bool,
@@ -88,8 +99,9 @@ pub(crate) struct Uninstall {
 
 /// Prints or applies them.
 pub(crate) fn install(arguments: Install, output: Output) -> Result<(), Failure> {
-    let Install { files, choices, cluster, dry_run, wait, timeout, force_conflicts } = arguments;
-    let objects = objects(&choices.after(files).read()?);
+    let Install { subject, dry_run, wait, timeout, force_conflicts } = arguments;
+    let (values, cluster) = subject.read()?;
+    let objects = objects(&values);
     if dry_run {
         write::objects(&objects, output);
         return Ok(());
@@ -105,8 +117,9 @@ pub(crate) fn install(arguments: Install, output: Output) -> Result<(), Failure>
 
 /// Prints or deletes them.
 pub(crate) fn uninstall(arguments: Uninstall, output: Output) -> Result<(), Failure> {
-    let Uninstall { files, choices, cluster, dry_run } = arguments;
-    let mut objects = objects(&choices.after(files).read()?);
+    let Uninstall { subject, dry_run } = arguments;
+    let (values, cluster) = subject.read()?;
+    let mut objects = objects(&values);
     objects.reverse();
     if dry_run {
         write::objects(&objects, output);
@@ -118,13 +131,6 @@ pub(crate) fn uninstall(arguments: Uninstall, output: Output) -> Result<(), Fail
         let result = leno_cluster::uninstall(&client, &objects, |step| told.take(step)).await;
         told.end(result, objects.len(), "deleted")
     })
-}
-
-impl Choices {
-    pub(crate) fn after(self, mut files: Vec<PathBuf>) -> Self {
-        files.extend(self.values);
-        Self { values: files, ..self }
-    }
 }
 
 /// The steps, told as they happen; for programs together at the end.

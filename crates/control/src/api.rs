@@ -33,6 +33,9 @@ use crate::{
     published::{Newest, Published},
 };
 
+/// Connections at a time.
+const CONNECTIONS: usize = 128;
+
 /// How long a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -71,7 +74,7 @@ pub(crate) async fn serve_to(
     stop: CancellationToken,
 ) {
     let converse = |stream| converse(audience, api.clone(), stream);
-    connections::each("API", listener, stop, converse).await;
+    connections::each("API", CONNECTIONS, listener, stop, converse).await;
 }
 
 async fn converse(audience: Audience, api: Arc<Api>, stream: TcpStream) {

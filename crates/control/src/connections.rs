@@ -10,21 +10,21 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Connections at a time; more wait in the kernel's queue.
-const MOST: usize = 128;
 /// Between two tries when connections cannot be accepted (no file descriptors).
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Converses on each connection until it ends or `stop`; returns when all have ended. `what` names the listener in logs.
+/// Converses on each connection until it ends or `stop`; returns when all have ended. `what` names the listener in logs. More than
+/// `most` at a time wait in the kernel's queue.
 pub(crate) async fn each<F>(
     what: &'static str,
+    most: usize,
     listener: TcpListener,
     stop: CancellationToken,
     converse: impl Fn(TcpStream) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let room = Arc::new(Semaphore::new(MOST));
+    let room = Arc::new(Semaphore::new(most));
     let connections = TaskTracker::new();
     loop {
         let next = async {

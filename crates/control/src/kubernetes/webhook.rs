@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use super::Cluster;
 use crate::connections;
 
+/// Connections at a time.
+const CONNECTIONS: usize = 128;
 /// Everything of one connection's arrival.
 const ARRIVAL: Duration = Duration::from_secs(10);
 /// How long the API server may take to show a namespace.
@@ -45,7 +47,7 @@ impl Webhook {
         let Self { cluster, listener, tls } = self;
         let acceptor = TlsAcceptor::from(tls);
         let converse = |stream| Box::pin(converse(cluster.clone(), acceptor.clone(), stream));
-        connections::each("webhook", listener, stop, converse).await;
+        connections::each("webhook", CONNECTIONS, listener, stop, converse).await;
     }
 }
 
