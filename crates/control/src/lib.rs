@@ -16,7 +16,7 @@
 //! | `store` | the one writer |
 //! | `publish` | the compilation as a catalog, and what changed in it |
 //! | `published` | what is in force |
-//! | `authorize`, `listen` | who may open a stream, and how connections come in |
+//! | `authorize`, `connections`, `listen` | who may open a stream, and how connections come in |
 //! | `certificate`, [`tokens`], `identity_service` | its own certificate, and everybody else's |
 //! | `peering` | other clusters |
 //! | `kubernetes` | what only a control plane on Kubernetes does |
