@@ -42,7 +42,10 @@ fn killed_and_started_again(form: &[&str]) {
     eventually("the next mesh has the record", || {
         mesh.record().filter(|record| record.pid == next.id() && record.pid != killed)
     });
-    assert!(get(mesh.edge(), "/").contains("\"service\":\"web\""));
+    // Its gateway may be ready before the servers' proxies are.
+    eventually("the next mesh serves", || {
+        get(mesh.edge(), "/").contains("\"service\":\"web\"").then_some(())
+    });
     let now = folders();
     assert!(now.len() == 1 && now != left, "{left:?} is swept: {now:?}");
     let now = mesh.processes("");
