@@ -441,7 +441,7 @@ async fn decide_and_carry(
     name_route(record, &forward.rule.name);
     inject_fault(core, &forward, &request, record).await?;
     rewrite(&forward, &mut request);
-    let version = if request.version() == HttpVersion::HTTP_2 { Version::H2 } else { Version::H1 };
+    let version = wanted_version(facts.scheme, &request);
     let rule = forward.rule.clone();
     record.step(Step::Policy);
     let carried = Carried {
@@ -600,13 +600,25 @@ impl InboundConnection {
     }
 }
 
+/// The version that a client wants of the server. HTTP/2 that it negotiated in a gateway's TLS is between the two: it says
+/// nothing of the server, unless what it sends exists in HTTP/2 only.
+fn wanted_version(scheme: &str, request: &Request<Body>) -> Version {
+    let negotiated = scheme == "https";
+    match request.version() {
+        HttpVersion::HTTP_2 if !negotiated || is_grpc(request) => Version::H2,
+        _ => Version::H1,
+    }
+}
+
+fn is_grpc(request: &Request<Body>) -> bool {
+    let kind = request.headers().get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// HTTP/2 to the application only for gRPC, a declared protocol, or prior knowledge on an undeclared port.
 fn application_version(protocol: Protocol, request: &Request<Body>) -> Version {
     let came_by_h2 = request.version() == HttpVersion::HTTP_2;
-    let grpc = request
-        .headers()
-        .get(http::header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    let grpc = is_grpc(request);
     match protocol {
         Protocol::Http2 | Protocol::Grpc => Version::H2,
         Protocol::Http1 if grpc && came_by_h2 => Version::H2,

@@ -273,3 +273,63 @@ spec:
         "{clusters}"
     );
 }
+
+/// Serves both versions of HTTP, and says in the status which: 200 for HTTP/1.1, 202 for HTTP/2.
+async fn serve_both(listener: tokio::net::TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut first = [0; 3];
+            stream.peek(&mut first).await.unwrap();
+            if &first != b"PRI" {
+                let mut head = [0; 4096];
+                let _ = stream.read(&mut head).await.unwrap();
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                    .await
+                    .unwrap();
+                return;
+            }
+            let mut server = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = server.accept().await {
+                let response = http::Response::builder().status(202).body(()).unwrap();
+                let _ = respond.send_response(response, true);
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_negotiated_with_the_gateway_says_nothing_of_the_backend() {
+    let undeclared = "apiVersion: v1
+kind: Service
+metadata: {name: undeclared}
+spec:
+  selector: {app: web}
+  ports: [{name: main, port: 80, targetPort: 9090}]
+---
+";
+    let gateway =
+        two_listeners(&secret(), LISTENER_A).replace("{name: web, port: 80}", "{name: undeclared, port: 80}");
+    let rig = Rig::start(&format!("{undeclared}{gateway}"), 1).await;
+    let listener = tokio::net::TcpListener::bind((app_address("web-0"), 9090)).await.unwrap();
+    tokio::spawn(serve_both(listener));
+    let (_server, _edge) = (rig.proxy("web-0").await, rig.proxy(EDGE).await);
+    let status = async |content_type: &str| {
+        let config = plain_client_config(PlainTrust::Unverified, &[], None, &[b"h2"]).unwrap();
+        let stream = tokio::net::TcpStream::connect(SocketAddr::new(proxy_address(EDGE), 7443)).await?;
+        let name = ServerName::try_from("a.test").unwrap();
+        let stream = TlsConnector::from(Arc::clone(&config)).connect(name, stream).await?;
+        let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let request =
+            http::Request::post("https://a.test/").header("content-type", content_type).body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        std::io::Result::Ok(response.await.unwrap().status().as_u16())
+    };
+    until("the gateway leads to the application", async || {
+        status("text/plain").await.is_ok_and(|it| it < 300)
+    })
+    .await;
+    assert_eq!(status("text/plain").await.unwrap(), 200, "the backend may speak HTTP/1.1 only");
+    assert_eq!(status("application/grpc").await.unwrap(), 202, "gRPC exists in HTTP/2 only");
+}
