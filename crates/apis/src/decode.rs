@@ -366,13 +366,6 @@ impl<'d> Fields<'d> {
         }
     }
 
-    /// The same when nothing else goes with the field; whether it is there.
-    pub(crate) fn unsupported_alone(&mut self, name: &str, why: &str) -> bool {
-        let Some(field) = self.take(name) else { return false };
-        self.say_of(&field, Severity::Error, why);
-        true
-    }
-
     /// As `unsupported`, unless the field says what holds anyway.
     pub(crate) fn unsupported_unless(&mut self, name: &str, default: &str, scope: Refused, why: &str) {
         if self.left.iter().any(|entry| entry.key == name && entry.value.as_text() == Some(default)) {
@@ -388,16 +381,27 @@ impl<'d> Fields<'d> {
         }
     }
 
-    /// The same for a map that somebody acts on who has nothing to do with traffic.
+    /// The same for a field that somebody acts on who has nothing to do with traffic.
+    pub(crate) fn remarked<T>(
+        &mut self,
+        name: &str,
+        why: &str,
+        decode: impl FnOnce(Cursor<'d>) -> Option<T>,
+    ) -> Option<T> {
+        let field = self.take(name)?;
+        self.say_of(&field, Severity::Info, why);
+        decode(field)
+    }
+
+    /// The same for a map.
     pub(crate) fn remarked_map<T>(
         &mut self,
         name: &str,
         why: &str,
         decode: impl Fn(Cursor<'d>) -> Option<T>,
     ) -> BTreeMap<String, T> {
-        let Some(field) = self.take(name) else { return BTreeMap::new() };
-        self.say_of(&field, Severity::Info, why);
-        let Some(entries) = field.entries() else { return BTreeMap::new() };
+        let entries = self.remarked(name, why, |field| field.entries());
+        let Some(entries) = entries else { return BTreeMap::new() };
         entries.filter_map(|(key, value)| Some((key.to_owned(), decode(value)?))).collect()
     }
 

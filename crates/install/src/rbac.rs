@@ -112,6 +112,7 @@ fn cluster_rules(values: &Values, names: &Names) -> Vec<Value> {
     }
     if values.gateways.deploy {
         rules.push(rule("apps", &["deployments"], &["get", "list", "watch", "create", "patch"]));
+        rules.push(rule("", &["configmaps"], &["get"]));
         rules.push(rule("", &["services"], &["create", "patch"]));
         rules.push(rule("", &["serviceaccounts"], &["get", "list", "watch", "create", "patch"]));
     }

@@ -24,7 +24,7 @@ Fields marked with ° are of the experimental channel of the Gateway API.
 ";
 
 /// Fields of a Gateway that are for what runs it: the control plane's tests of the objects that it renders show them.
-const OF_WHAT_RUNS_IT: &str = "spec.infrastructure.annotations";
+const OF_WHAT_RUNS_IT: [&str; 2] = ["spec.infrastructure.annotations", "spec.infrastructure.parametersRef"];
 
 /// The whole table.
 pub(super) fn markdown(sections: &[Section], metadata: &Section) -> String {
@@ -54,8 +54,8 @@ pub(super) fn markdown(sections: &[Section], metadata: &Section) -> String {
                 Some(Shows::SetsIt(case)) => format!("set in {case}"),
                 None => "no case yet".to_owned(),
             };
-            let runs_it =
-                section.title.starts_with("Gateway.gateway.") && row.path.starts_with(OF_WHAT_RUNS_IT);
+            let runs_it = section.title.starts_with("Gateway.gateway.")
+                && OF_WHAT_RUNS_IT.iter().any(|path| row.path.starts_with(path));
             let (verdict, note) = match &row.verdict {
                 Verdict::Refused { effect: "field", .. } if runs_it => {
                     ("on Kubernetes", "[what runs the Gateway](../guide/gateways.md) has them".to_owned())

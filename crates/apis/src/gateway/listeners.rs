@@ -50,8 +50,19 @@ pub struct Infrastructure {
     pub labels: BTreeMap<String, String>,
     /// Annotations; they mean something to Kubernetes and clouds only.
     pub annotations: BTreeMap<String, String>,
-    /// Whether it refers to parameters, of which this release has none.
-    pub has_parameters: bool,
+    /// Where changes to the objects that run it are; they mean something on Kubernetes only.
+    pub parameters: Option<ParametersRef>,
+}
+
+/// The object that holds a gateway's parameters, in the Gateway's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParametersRef {
+    /// Its API group; empty for the core group.
+    pub group: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// Listeners that are added to a Gateway.
@@ -211,9 +222,8 @@ pub(crate) fn gateway(o: &mut Fields<'_>) -> Option<Gateway> {
                         value.object(|o| {
                             let why =
                                 "without effect on traffic: on Kubernetes what runs the gateway gets them";
-                            let no_parameters = "this release has no parameters of a gateway";
                             Some(Infrastructure {
-                                has_parameters: o.unsupported_alone("parametersRef", no_parameters),
+                                parameters: o.remarked("parametersRef", why, parameters_ref),
                                 labels: o.map("labels", text),
                                 annotations: o.remarked_map("annotations", why, text),
                             })
@@ -222,6 +232,16 @@ pub(crate) fn gateway(o: &mut Fields<'_>) -> Option<Gateway> {
                     .unwrap_or_default(),
                 class_name: o.req("gatewayClassName", spanned(name))?,
             })
+        })
+    })
+}
+
+fn parameters_ref(value: Cursor<'_>) -> Option<ParametersRef> {
+    value.object(|o| {
+        Some(ParametersRef {
+            group: o.req("group", text)?,
+            kind: o.req("kind", text)?,
+            name: o.req("name", text)?,
         })
     })
 }

@@ -1,31 +1,42 @@
 //! Runs the Gateways of our class: a ServiceAccount, a Deployment and a Service for each, and its addresses in its status.
 //!
 //! Invariants: an object is written only when it differs from what is there; one that somebody else made, without this Gateway as
-//! its owner, is never touched; nothing is deleted here (owner references do). One Gateway's trouble is not another's. A Gateway
-//! that we run is `Programmed` only as long as its status has an address.
+//! its owner, is never touched; nothing is deleted here (owner references do). One Gateway's trouble is not another's, and leaves
+//! what runs already as it is. A Gateway that we run is `Programmed` only as long as its status has an address.
 
+mod parameters;
 mod render;
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
     api::{Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
-use leno_apis::{AnyObject, Kind, Object, gateway::Gateway};
+use leno_apis::{
+    AnyObject, Kind, Object,
+    gateway::{Gateway, listeners::ParametersRef},
+};
 use leno_compile::{Condition, ObjectKey, World};
 use serde_json::{Value, json};
+use xxhash_rust::xxh64::xxh64;
 
+use self::parameters::{Parameters, Unusable};
 use super::{Cluster, KubernetesError, MANAGER, failed, status::CONTROLLER};
 
 /// Revision that a Gateway chooses, as a namespace does.
 const REVISION: &str = "leno.dev/rev";
+/// Annotation with the hash of what was applied: by it is seen that something is to be taken away.
+const APPLIED: &str = "leno.dev/applied";
 
 /// Of the condition `Programmed`: what the Gateway asks for cannot be.
 const INVALID: &str = "Invalid";
 /// Of the same: what it needs cannot be had.
 const NO_RESOURCES: &str = "NoResources";
+/// Of `Accepted` and `Programmed` (Gateway API): the parameters that it refers to cannot be used.
+const INVALID_PARAMETERS: &str = "InvalidParameters";
 
 /// The Gateways that we run.
 #[derive(Default)]
@@ -38,6 +49,8 @@ pub(crate) struct Gateways {
 struct Known {
     /// The objects that were applied, as long as they are believed to be there.
     applied: Option<[Value; 3]>,
+    /// Its parameters, as they were read for this reference.
+    parameters: Option<(ParametersRef, Parameters)>,
     /// The addresses that its status has.
     addresses: Option<Value>,
     trouble: Option<Trouble>,
@@ -68,7 +81,7 @@ impl Gateways {
     /// Compares everything with the API server again, in case somebody changed it.
     pub(crate) fn look_again(&mut self) {
         for known in self.all.values_mut() {
-            (known.applied, known.addresses) = (None, None);
+            (known.applied, known.parameters, known.addresses) = (None, None, None);
         }
     }
 
@@ -122,8 +135,15 @@ impl Known {
         gateway: &Object<Gateway>,
     ) -> Result<(), KubernetesError> {
         let trouble = match render::objects(&cluster.config.injection, gateway) {
-            Ok(objects) => self.apply(cluster, objects).await?,
-            Err(not) => Some(Trouble { reason: INVALID, rejection: not.rejection(), why: not.to_string() }),
+            Ok(objects) => match self.change(cluster, gateway, objects).await? {
+                Ok(objects) => self.apply(cluster, objects).await?,
+                Err(unusable) => Some(Trouble {
+                    reason: INVALID,
+                    rejection: Some(INVALID_PARAMETERS),
+                    why: unusable.to_string(),
+                }),
+            },
+            Err(not) => Some(Trouble { reason: INVALID, rejection: None, why: not.to_string() }),
         };
         if let Some(trouble) = trouble {
             if self.trouble.as_ref() != Some(&trouble) {
@@ -134,6 +154,32 @@ impl Known {
         }
         self.trouble = None;
         self.address(cluster, key, gateway).await
+    }
+
+    /// The objects as the Gateway's parameters change them, each with the hash of what it is then.
+    async fn change(
+        &mut self,
+        cluster: &Cluster,
+        gateway: &Object<Gateway>,
+        objects: [Value; 3],
+    ) -> Result<Result<[Value; 3], Unusable>, KubernetesError> {
+        let objects = match &gateway.spec.infrastructure.parameters {
+            None => objects,
+            Some(reference) => {
+                if self.parameters.as_ref().is_none_or(|(read, _)| read != reference) {
+                    match read(cluster, gateway.namespace(), reference).await? {
+                        Ok(parameters) => self.parameters = Some((reference.clone(), parameters)),
+                        Err(unusable) => return Ok(Err(unusable)),
+                    }
+                }
+                self.parameters.iter().fold(objects, |objects, (_, parameters)| parameters.apply(objects))
+            }
+        };
+        Ok(Ok(objects.map(|mut object| {
+            let hash = xxh64(object.to_string().as_bytes(), 0);
+            object["metadata"]["annotations"][APPLIED] = json!(format!("{hash:016x}"));
+            object
+        })))
     }
 
     /// Applies what differs from what was applied before.
@@ -190,6 +236,25 @@ impl Known {
         self.addresses = Some(addresses);
         Ok(())
     }
+}
+
+/// The parameters that a Gateway refers to.
+async fn read(
+    cluster: &Cluster,
+    namespace: &str,
+    reference: &ParametersRef,
+) -> Result<Result<Parameters, Unusable>, KubernetesError> {
+    let ParametersRef { group, kind, name } = reference;
+    if !group.is_empty() || kind != "ConfigMap" {
+        return Ok(Err(Unusable::Kind { group: group.clone(), kind: kind.clone() }));
+    }
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), namespace);
+    let what = format!("ConfigMap {namespace}/{name} of a Gateway's parameters cannot be read");
+    let found = maps.get_opt(name).await.map_err(failed(what))?;
+    Ok(match found {
+        Some(map) => Parameters::read(name, &map.data.unwrap_or_default()),
+        None => Err(Unusable::Missing { name: name.clone() }),
+    })
 }
 
 /// Whether a Gateway is ours to run: its class has our controller, and it asks for our revision.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const LONGEST: usize = 63;
 /// Type of the Service; Istio's annotation, on the Gateway.
 const SERVICE_TYPE: &str = "networking.istio.io/service-type";
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+pub(super) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
 
 /// Why a Gateway is not run.
@@ -26,19 +26,10 @@ pub(super) enum NotRun {
     LongName { name: String },
     #[error("the annotation {SERVICE_TYPE} is {given:?}; it can be LoadBalancer, NodePort or ClusterIP")]
     ServiceType { given: String },
-    #[error("its infrastructure has a parametersRef: this release has no parameters of a gateway")]
-    Parameters,
     #[error("none of its listeners can be served")]
     NoListener,
     #[error("the API server gave it no uid")]
     NoUid,
-}
-
-impl NotRun {
-    /// The reason of the condition `Accepted`, when the Gateway is not even that.
-    pub(super) fn rejection(&self) -> Option<&'static str> {
-        matches!(self, Self::Parameters).then_some("InvalidParameters")
-    }
 }
 
 /// The name of everything that runs a Gateway.
@@ -66,10 +57,6 @@ impl<'g> Made<'g> {
         let name = name(gateway);
         if name.len() > LONGEST {
             return Err(NotRun::LongName { name });
-        }
-        // Gateway API: a Gateway whose parameters cannot be used is rejected.
-        if gateway.spec.infrastructure.has_parameters {
-            return Err(NotRun::Parameters);
         }
         let uid = gateway.metadata.uid.as_deref().ok_or(NotRun::NoUid)?;
         Ok(Self { gateway, name, uid })
@@ -248,9 +235,6 @@ mod tests {
     #[test]
     fn what_cannot_be_run_says_why() {
         assert_eq!(rendered(|it| it["spec"]["listeners"] = json!([])), Err(NotRun::NoListener));
-        let parameters = json!({"parametersRef": {"group": "", "kind": "ConfigMap", "name": "public"}});
-        let refused = rendered(|it| it["spec"]["infrastructure"] = parameters).unwrap_err();
-        assert_eq!(refused.rejection(), Some("InvalidParameters"));
         let long = "g".repeat(60);
         assert!(matches!(rendered(|it| it["metadata"]["name"] = json!(long)), Err(NotRun::LongName { .. })));
     }

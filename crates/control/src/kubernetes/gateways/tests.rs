@@ -179,3 +179,59 @@ async fn gateways_of_other_controllers_and_revisions_are_left_alone() {
     Gateways::default().run(&cluster, &world(CONTROLLER)).await.unwrap();
     assert_eq!(fake.writes(), Vec::<String>::new());
 }
+
+const MAP: &str = "/api/v1/namespaces/edge/configmaps/public";
+const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/edge/deployments/public-leno";
+
+/// A world with a Gateway that refers to parameters.
+fn with_parameters() -> World {
+    let mut gateway = gateway();
+    gateway["spec"]["infrastructure"] =
+        json!({"parametersRef": {"group": "", "kind": "ConfigMap", "name": "public"}});
+    let all = world(CONTROLLER).iter().cloned().chain(leno_apis::parse_json("", &gateway).objects);
+    World::of(all.collect::<Vec<_>>())
+}
+
+fn map(deployment: &str) -> Value {
+    json!({"metadata": {"name": "public"}, "data": {"deployment": deployment}})
+}
+
+#[tokio::test]
+async fn parameters_change_what_is_applied_and_what_they_no_longer_say_is_applied_again() {
+    let fake = Fake::start().await;
+    fake.put(GATEWAY, gateway());
+    fake.put(MAP, map("spec: {replicas: 3}"));
+    let (mut gateways, world) = (Gateways::default(), with_parameters());
+    gateways.run(&fake.cluster(), &world).await.unwrap();
+    assert_eq!(fake.get(DEPLOYMENT)["spec"]["replicas"], 3);
+    let writes = fake.writes().len();
+    // Read again in the next full round; a field that was taken away makes a difference although nothing else does.
+    fake.put(MAP, map(""));
+    gateways.run(&fake.cluster(), &world).await.unwrap();
+    assert_eq!(fake.writes().len(), writes);
+    gateways.look_again();
+    gateways.run(&fake.cluster(), &world).await.unwrap();
+    assert_eq!(fake.writes()[writes..], [DEPLOYMENT]);
+    assert!(fake.get(DEPLOYMENT)["spec"].get("replicas").is_none());
+}
+
+#[tokio::test]
+async fn parameters_that_cannot_be_used_are_said_and_leave_what_runs_as_it_is() {
+    let fake = Fake::start().await;
+    fake.put(GATEWAY, gateway());
+    let (mut gateways, world) = (Gateways::default(), with_parameters());
+    gateways.run(&fake.cluster(), &world).await.unwrap();
+    let why = "there is no ConfigMap public in the Gateway's namespace";
+    assert_eq!(gateways.rejected(&key()), Some(Condition::no("InvalidParameters", why)));
+    assert_eq!(fake.writes(), Vec::<String>::new());
+    fake.put(MAP, map("spec: {replicas: 3}"));
+    gateways.run(&fake.cluster(), &world).await.unwrap();
+    assert_eq!(gateways.rejected(&key()), None);
+    let running = fake.get(DEPLOYMENT);
+    fake.put(MAP, map("spec: {selector: {}}"));
+    gateways.look_again();
+    gateways.run(&fake.cluster(), &world).await.unwrap();
+    let why = "ConfigMap public, key deployment: spec.selector is not for parameters to change";
+    assert_eq!(gateways.rejected(&key()), Some(Condition::no("InvalidParameters", why)));
+    assert_eq!(fake.get(DEPLOYMENT), running);
+}
