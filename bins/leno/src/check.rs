@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use leno_cluster::check::{Finding, Level, When, check};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Output, failure::Failure, install::Subject, live, write};
 
@@ -42,12 +42,12 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
 fn print(findings: &[Finding], output: Output) {
     match output {
         Output::Text => findings.iter().for_each(|finding| write::line(&finding.to_string())),
-        Output::Json => {
-            let lines = findings.iter().map(|finding| {
-                let Finding { level, about, text, advice } = finding;
-                json!({"level": level.as_str(), "about": about, "text": text, "advice": advice})
-            });
-            write::json(&lines.collect());
-        }
+        Output::Json => write::json(&findings.iter().map(finding_json).collect()),
     }
+}
+
+/// A line for programs.
+pub(crate) fn finding_json(finding: &Finding) -> Value {
+    let Finding { level, about, text, advice } = finding;
+    json!({"level": level.as_str(), "about": about, "text": text, "advice": advice})
 }

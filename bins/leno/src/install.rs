@@ -109,7 +109,7 @@ pub(crate) fn install(arguments: Install, output: Output) -> Result<(), Failure>
     let how = Installation { wait: wait.then_some(timeout), force: force_conflicts };
     live::block_on(async {
         let client = cluster.connect().await?;
-        let mut told = Told { output, steps: Vec::new() };
+        let mut told = Told::new(output);
         let result = leno_cluster::install(&client, &objects, how, |step| told.take(step)).await;
         told.end(result, objects.len(), "applied")
     })
@@ -127,20 +127,24 @@ pub(crate) fn uninstall(arguments: Uninstall, output: Output) -> Result<(), Fail
     }
     live::block_on(async {
         let client = cluster.connect().await?;
-        let mut told = Told { output, steps: Vec::new() };
+        let mut told = Told::new(output);
         let result = leno_cluster::uninstall(&client, &objects, |step| told.take(step)).await;
         told.end(result, objects.len(), "deleted")
     })
 }
 
 /// The steps, told as they happen; for programs together at the end.
-struct Told {
+pub(crate) struct Told {
     output: Output,
     steps: Vec<Value>,
 }
 
 impl Told {
-    fn take(&mut self, step: Step) {
+    pub(crate) fn new(output: Output) -> Self {
+        Self { output, steps: Vec::new() }
+    }
+
+    pub(crate) fn take(&mut self, step: Step) {
         let (what, object, note) = match step {
             Step::Applied(object) => ("applied", object, None),
             Step::Skipped(object, why) => ("skipped", object, Some(why)),
@@ -161,7 +165,7 @@ impl Told {
     }
 
     /// How it ended; after a failure also how far it came.
-    fn end(self, result: Result<(), Problem>, all: usize, verb: &str) -> Result<(), Failure> {
+    pub(crate) fn end(self, result: Result<(), Problem>, all: usize, verb: &str) -> Result<(), Failure> {
         if self.output == Output::Json {
             let problem = result.as_ref().err().map(ToString::to_string);
             write::json(&json!({"steps": self.steps, "problem": problem}));

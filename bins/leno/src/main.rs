@@ -19,6 +19,7 @@ mod offline;
 mod run;
 mod status;
 mod up;
+mod upgrade;
 mod why;
 mod write;
 
@@ -74,6 +75,7 @@ enum Command {
     Why(why::Arguments),
     Inject(inject::Arguments),
     Install(install::Install),
+    Upgrade(upgrade::Arguments),
     Uninstall(install::Uninstall),
     Check(check::Arguments),
     /// Print the version
@@ -109,6 +111,7 @@ fn main() -> ExitCode {
         Command::Why(arguments) => why::why(&arguments, output),
         Command::Inject(arguments) => inject::inject(&arguments, output),
         Command::Install(arguments) => install::install(arguments, output),
+        Command::Upgrade(arguments) => upgrade::run(arguments, output),
         Command::Uninstall(arguments) => install::uninstall(arguments, output),
         Command::Check(arguments) => check::run(arguments, output),
         Command::Version => {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Field manager of what a person installs.
-const MANAGER: &str = "leno-install";
+pub(crate) const MANAGER: &str = "leno-install";
 
 /// How to install.
 #[derive(Clone, Copy, Debug)]

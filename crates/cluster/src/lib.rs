@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! kubeconfig, context ──connect──> Client ──┬─ install: apply each object, wait for the control plane
+//!                                           ├─ upgrade: what an installation would change, by dry run
 //!                                           ├─ uninstall: delete each, but nothing that others still need
 //!                                           └─ check: what it has, lacks and does wrong
 //! ```
@@ -17,6 +18,7 @@ mod install;
 mod object;
 mod problem;
 mod uninstall;
+pub mod upgrade;
 mod wait;
 
 pub use connect::{Access, ConnectProblem, connect};

@@ -41,6 +41,11 @@ impl Named {
         }
     }
 
+    /// Its kind, in all namespaces.
+    pub(crate) fn everywhere(&self, client: &Client) -> Api<DynamicObject> {
+        Api::all_with(client.clone(), &self.resource)
+    }
+
     /// What a review of access is asked about it.
     pub(crate) fn attributes(&self, verb: &str) -> ResourceAttributes {
         ResourceAttributes {

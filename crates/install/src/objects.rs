@@ -43,6 +43,12 @@ impl Names {
         }
     }
 
+    /// Label `app.kubernetes.io/instance` of all objects.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
     /// Labels by which the control plane's pods are found.
     pub(crate) fn selector(&self) -> Value {
         json!({"app": "leno-control", "app.kubernetes.io/instance": self.revision})

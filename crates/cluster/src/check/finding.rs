@@ -39,20 +39,20 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn ok(about: &'static str, text: impl Into<String>) -> Self {
+    pub(crate) fn ok(about: &'static str, text: impl Into<String>) -> Self {
         Self { level: Level::Ok, about, text: text.into(), advice: None }
     }
 
-    pub(super) fn warn(about: &'static str, text: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub(crate) fn warn(about: &'static str, text: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { level: Level::Warn, about, text: text.into(), advice: Some(advice.into()) }
     }
 
-    pub(super) fn fail(about: &'static str, text: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub(crate) fn fail(about: &'static str, text: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { level: Level::Fail, about, text: text.into(), advice: Some(advice.into()) }
     }
 
     /// What could not be looked at.
-    pub(super) fn unseen(about: &'static str, what: &str, error: &kube::Error) -> Self {
+    pub(crate) fn unseen(about: &'static str, what: &str, error: &kube::Error) -> Self {
         let why = match error {
             kube::Error::Api(status) => status.message.clone(),
             other => crate::problem::chain(other),

@@ -97,13 +97,18 @@ async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Response<Fu
     }
     match method {
         Method::PATCH if applies && query.contains("fieldManager=leno-install") => {
-            let object = made(body, state.stuck);
+            let mut object = made(body, state.stuck);
+            if query.contains("dryRun=All") {
+                let mut after = state.objects.get(&path).cloned().unwrap_or_default();
+                merge(&mut after, object.take());
+                return json_answer(200, &after);
+            }
             state.objects.insert(path, object.clone());
             json_answer(200, &object)
         }
         Method::GET => match state.objects.get(&path) {
             Some(object) => json_answer(200, object),
-            None => match state.list(&path) {
+            None => match state.list(&path, &query) {
                 Some(list) => json_answer(200, &list),
                 None => failure(404, "not found"),
             },
@@ -120,19 +125,58 @@ async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Response<Fu
     }
 }
 
+/// Laid over what is there, as far as server-side apply does that for maps.
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
 /// What is listed; an empty list is no error.
-const LISTS: [&str; 4] = ["deployments", "namespaces", "pods", "customresourcedefinitions"];
+const LISTS: [&str; 14] = [
+    "clusterrolebindings",
+    "clusterroles",
+    "configmaps",
+    "customresourcedefinitions",
+    "daemonsets",
+    "deployments",
+    "mutatingwebhookconfigurations",
+    "namespaces",
+    "poddisruptionbudgets",
+    "pods",
+    "rolebindings",
+    "roles",
+    "serviceaccounts",
+    "services",
+];
 
 impl State {
-    /// The objects right below a path that ends in a plural.
-    fn list(&self, path: &str) -> Option<Value> {
-        let plural = path.rsplit('/').next()?;
-        let below = format!("{path}/");
+    /// The objects of a path that ends in a plural, in one namespace or in all; those with every label that is asked for.
+    fn list(&self, path: &str, query: &str) -> Option<Value> {
+        let (start, plural) = path.rsplit_once('/')?;
         if !LISTS.contains(&plural) {
             return None;
         }
-        let direct = |it: &&String| it.strip_prefix(&below).is_some_and(|rest| !rest.contains('/'));
-        let items: Vec<&Value> = self.objects.keys().filter(direct).map(|key| &self.objects[key]).collect();
+        let listed = |key: &&String| {
+            let Some((folder, _)) = key.rsplit_once('/') else { return false };
+            let everywhere = || {
+                folder.starts_with(&format!("{start}/namespaces/")) && folder.ends_with(&format!("/{plural}"))
+            };
+            folder == path || everywhere()
+        };
+        let wanted =
+            query.split('&').find_map(|part| part.strip_prefix("labelSelector=")).unwrap_or_default();
+        let wanted = wanted.replace("%2F", "/").replace("%3D", "=").replace("%2C", ",");
+        let wanted: Vec<_> = wanted.split(',').filter_map(|pair| pair.split_once('=')).collect();
+        let has =
+            |object: &&Value| wanted.iter().all(|(key, value)| object["metadata"]["labels"][key] == *value);
+        let items: Vec<&Value> =
+            self.objects.keys().filter(listed).map(|key| &self.objects[key]).filter(has).collect();
         Some(json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}))
     }
 }

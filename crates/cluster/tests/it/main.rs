@@ -7,3 +7,4 @@ mod connecting;
 mod fake;
 mod installing;
 mod uninstalling;
+mod upgrading;
