@@ -126,6 +126,8 @@ fn environment(config: &InjectionConfig, network: &str, proxy_config: &Value) ->
         value("LENO_CONTROL", &config.control),
         // Kubernetes replaces `$(NAME)` in values and reads `$$` as `$`.
         value("LENO_PROXY_CONFIG", &proxy_config.to_string().replace('$', "$$")),
+        // By this Istio's CNI plugin knows that a container `istio-proxy` is not its own, and leaves the pod's traffic alone.
+        value("DISABLE_ENVOY", "true"),
     ])
 }
 
