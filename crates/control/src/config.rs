@@ -15,7 +15,8 @@ use leno_compile::{MeshSettings, OutboundMode, RetryProfile};
 use leno_model::{ClusterName, Locality, Namespace, NetworkName, Port, TrustDomain};
 use serde::{Deserialize, Serialize};
 
-pub use kubernetes::KubernetesConfig;
+use self::kubernetes::Compat;
+pub use self::kubernetes::KubernetesConfig;
 
 /// What a control plane is told at its start; a JSON file for the process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -169,6 +170,7 @@ impl ControlConfig {
                 Outbound::RegistryOnly => OutboundMode::RegistryOnly,
             },
             locality_first: self.settings.locality_first,
+            istio_classes: self.kubernetes.as_ref().is_none_or(|it| it.compat == Compat::Istio),
         }
     }
 }
@@ -192,6 +194,21 @@ mod tests {
         assert_eq!(config.mesh().trust_domain.as_str(), "cluster.local");
         assert_eq!(config.root_namespace.as_str(), "leno-system");
         assert!(serde_json::from_str::<ControlConfig>(&text.replace("paths", "pahts")).is_err());
+    }
+
+    #[test]
+    fn on_kubernetes_gateways_of_istios_classes_are_ours_only_in_place_of_istio() {
+        let classes = |compat: &str| {
+            let kubernetes = serde_json::json!({
+                "cluster": "west", "compat": compat, "injection": {}, "namespace": "leno-system", "network": "", "region": "",
+                "gateways": {"class": true, "deploy": true, "secretNamespaces": ["*"]},
+                "revision": "default", "tags": [], "trustDomain": "cluster.local",
+            });
+            let kubernetes = serde_json::from_value(kubernetes).unwrap();
+            ControlConfig::on_kubernetes(kubernetes).unwrap().mesh().istio_classes
+        };
+        assert!(!classes("none"), "istiod runs them and writes their statuses");
+        assert!(classes("istio"));
     }
 
     #[test]
