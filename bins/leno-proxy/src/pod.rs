@@ -6,6 +6,7 @@ mod settings;
 use std::{collections::BTreeMap, env, net::IpAddr, path::PathBuf};
 
 use anyhow::Context as _;
+use leno_identity::{CONTROL_PLANE_NAMESPACE, control_plane_identity_in};
 use leno_model::{Millis, TrustDomain, WorkloadId};
 use leno_proxy::{
     Bootstrap, JoinToken,
@@ -69,6 +70,9 @@ fn prepare(
         None => TrustDomain::default(),
         Some(domain) => TrustDomain::parse(&domain).context("LENO_TRUST_DOMAIN")?,
     };
+    let namespace = environment("LENO_CONTROL_NAMESPACE");
+    let namespace = namespace.as_deref().unwrap_or(CONTROL_PLANE_NAMESPACE);
+    let control_identity = control_plane_identity_in(&trust_domain, namespace).context("LENO_CONTROL_NAMESPACE")?;
     let control: Result<Vec<ControlAddress>, _> =
         needed("LENO_CONTROL")?.split(',').map(|address| address.trim().parse()).collect();
     let settings = match environment("LENO_PROXY_CONFIG") {
@@ -81,7 +85,7 @@ fn prepare(
         uid: needed("POD_UID")?.into(),
         role,
         cluster: needed("LENO_CLUSTER")?.as_str().into(),
-        control_identity: leno_identity::control_plane_identity(&trust_domain),
+        control_identity,
         trust_domain,
         control: control.context("LENO_CONTROL")?,
         roots: Roots::File { file: arguments.roots.clone() },
@@ -137,6 +141,15 @@ mod tests {
     }
 
     #[test]
+    fn only_control_planes_of_the_installations_namespace_are_believed() {
+        let believed = |more: &[(&str, &str)]| prepared(Role::Sidecar, more).unwrap().0.control_identity;
+        let usual = believed(&[]);
+        assert_eq!(usual.as_str(), "spiffe://cluster.local/ns/leno-system/sa/leno-control");
+        let elsewhere = believed(&[("LENO_CONTROL_NAMESPACE", "mesh")]);
+        assert_eq!(elsewhere.as_str(), "spiffe://cluster.local/ns/mesh/sa/leno-control");
+    }
+
+    #[test]
     fn a_gateway_is_its_gateway() {
         let (bootstrap, _) = prepared(Role::Gateway, &[("LENO_GATEWAY", "infra/public")]).unwrap();
         assert_eq!(bootstrap.workload.to_string(), "infra/public");
@@ -162,6 +175,7 @@ mod tests {
         for (name, value) in [
             ("POD_IP", "here"),
             ("LENO_CONTROL", "nowhere"),
+            ("LENO_CONTROL_NAMESPACE", "a/b"),
             ("LENO_TRUST_DOMAIN", "a/b"),
             ("LENO_PROXY_CONFIG", "{"),
         ] {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use leno_ca::{Authority, IssueError};
 use leno_identity::{
-    CertificateProblem, IdentityStore, KeyPair, KeyProblem, Trust, WorkloadCertificate, csr_for,
+    CertificateProblem, IdentityStore, KeyPair, KeyProblem, SpiffeId, Trust, WorkloadCertificate, csr_for,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,21 +29,29 @@ pub enum OwnCertificateError {
     Unusable(#[from] CertificateProblem),
 }
 
+/// Who a control plane is.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    pub(crate) identity: SpiffeId,
+    /// Names by which ordinary clients call it.
+    pub(crate) names: Vec<String>,
+}
+
 /// The store with a first certificate in it.
 pub(crate) fn first(
     authority: &Authority,
-    names: &[String],
+    own: &Own,
     ttl: Duration,
 ) -> Result<Arc<IdentityStore>, OwnCertificateError> {
     let trust = Trust::new([authority.bundle().clone()]);
-    Ok(IdentityStore::with_certificate(trust, issue(authority, names, ttl)?))
+    Ok(IdentityStore::with_certificate(trust, issue(authority, own, ttl)?))
 }
 
 /// Keeps the certificate fresh until `stop`.
 pub(crate) async fn renew(
     authority: Arc<Authority>,
     store: Arc<IdentityStore>,
-    names: Vec<String>,
+    own: Own,
     ttl: Duration,
     stop: CancellationToken,
 ) {
@@ -56,7 +64,7 @@ pub(crate) async fn renew(
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            match issue(&authority, &names, ttl) {
+            match issue(&authority, &own, ttl) {
                 Ok(certificate) => {
                     store.set_certificate(certificate);
                     break;
@@ -72,10 +80,10 @@ pub(crate) async fn renew(
 
 fn issue(
     authority: &Authority,
-    names: &[String],
+    Own { identity, names }: &Own,
     ttl: Duration,
 ) -> Result<WorkloadCertificate, OwnCertificateError> {
     let key = KeyPair::generate()?;
-    let issued = authority.issue_control_plane(&csr_for(&key)?, names, ttl, now())?;
+    let issued = authority.issue_control_plane(&csr_for(&key)?, identity, names, ttl, now())?;
     Ok(WorkloadCertificate::new(issued.chain, key)?)
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use leno_compile::{MeshSettings, OutboundMode, RetryProfile};
+use leno_identity::{CONTROL_PLANE_NAMESPACE, SpiffeId, SpiffeIdError, control_plane_identity_in};
 use leno_model::{ClusterName, Locality, Namespace, NetworkName, Port, TrustDomain};
 use serde::{Deserialize, Serialize};
 
@@ -153,6 +154,13 @@ impl Lifetimes {
 }
 
 impl ControlConfig {
+    /// Who the mesh's control planes are, in this cluster and in the others: on Kubernetes of the namespace that they are
+    /// installed in, so that a namespace of the usual name is nobody where they are elsewhere.
+    pub(crate) fn control_identity(&self) -> Result<SpiffeId, SpiffeIdError> {
+        let namespace = self.kubernetes.as_ref().map_or(CONTROL_PLANE_NAMESPACE, |it| &it.namespace);
+        control_plane_identity_in(&self.trust_domain, namespace)
+    }
+
     /// The part of it that decides what objects mean.
     pub(crate) fn mesh(&self) -> MeshSettings {
         MeshSettings {
@@ -196,19 +204,25 @@ mod tests {
         assert!(serde_json::from_str::<ControlConfig>(&text.replace("paths", "pahts")).is_err());
     }
 
+    fn on_kubernetes(compat: &str, namespace: &str) -> ControlConfig {
+        let kubernetes = serde_json::json!({
+            "cluster": "west", "compat": compat, "injection": {}, "namespace": namespace, "network": "", "region": "",
+            "gateways": {"class": true, "deploy": true, "secretNamespaces": ["*"]},
+            "revision": "default", "tags": [], "trustDomain": "cluster.local",
+        });
+        ControlConfig::on_kubernetes(serde_json::from_value(kubernetes).unwrap()).unwrap()
+    }
+
     #[test]
     fn on_kubernetes_gateways_of_istios_classes_are_ours_only_in_place_of_istio() {
-        let classes = |compat: &str| {
-            let kubernetes = serde_json::json!({
-                "cluster": "west", "compat": compat, "injection": {}, "namespace": "leno-system", "network": "", "region": "",
-                "gateways": {"class": true, "deploy": true, "secretNamespaces": ["*"]},
-                "revision": "default", "tags": [], "trustDomain": "cluster.local",
-            });
-            let kubernetes = serde_json::from_value(kubernetes).unwrap();
-            ControlConfig::on_kubernetes(kubernetes).unwrap().mesh().istio_classes
-        };
-        assert!(!classes("none"), "istiod runs them and writes their statuses");
-        assert!(classes("istio"));
+        assert!(!on_kubernetes("none", "leno-system").mesh().istio_classes, "istiod writes their statuses");
+        assert!(on_kubernetes("istio", "leno-system").mesh().istio_classes);
+    }
+
+    #[test]
+    fn control_planes_are_of_the_namespace_that_they_are_installed_in() {
+        let control = on_kubernetes("none", "mesh").control_identity().unwrap();
+        assert_eq!(control.as_str(), "spiffe://cluster.local/ns/mesh/sa/leno-control");
     }
 
     #[test]

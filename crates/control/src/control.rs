@@ -5,7 +5,7 @@
 use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use leno_ca::{Authority, AuthorityPem, AuthorityProblem, CacertsProblem};
-use leno_identity::{ClientAuth, IdentityStore, server_config};
+use leno_identity::{ClientAuth, IdentityStore, SpiffeIdError, server_config};
 use leno_sources::SourceError;
 use leno_xds::{
     proto::identity::identity_server::IdentityServer,
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{self, Api},
     authorize::Admission,
-    certificate::{self, OwnCertificateError},
+    certificate::{self, Own, OwnCertificateError},
     clock::now,
     config::{ControlConfig, KubernetesConfig},
     identity_service::{IdentityService, IssueCounts, Proofs},
@@ -59,6 +59,9 @@ pub enum ControlError {
     /// The authority cannot issue.
     #[error("the issuing authority cannot be used")]
     Authority(#[from] AuthorityProblem),
+    /// Nobody can be the control plane of this namespace.
+    #[error("the control plane's namespace cannot be part of an identity")]
+    Namespace(#[source] SpiffeIdError),
     /// No certificate for itself.
     #[error(transparent)]
     Certificate(#[from] OwnCertificateError),
@@ -191,8 +194,7 @@ struct Prepared {
     config: Arc<ControlConfig>,
     from: From,
     authority: Arc<Authority>,
-    /// Names by which ordinary clients call us.
-    names: Vec<String>,
+    own: Own,
     store: Arc<IdentityStore>,
     proofs: Proofs,
     peers: Peers,
@@ -240,14 +242,15 @@ impl Prepared {
         names: Vec<String>,
     ) -> Result<Self, ControlError> {
         let authority = Arc::new(Authority::from_pem(&config.trust_domain, pem, now())?);
-        let store = certificate::first(&authority, &names, config.certificates.granted(0))?;
+        let own = Own { identity: config.control_identity().map_err(ControlError::Namespace)?, names };
+        let store = certificate::first(&authority, &own, config.certificates.granted(0))?;
         let memory = Memory { folder: config.state_dir.clone() };
         let known = config
             .peers
             .iter()
             .map(|peer| (peer.cluster.clone(), memory.remote(&peer.cluster, &config.trust_domain)));
         let peers = Peers::new(known);
-        Ok(Self { config: Arc::new(config), from, authority, names, store, proofs, peers, memory })
+        Ok(Self { config: Arc::new(config), from, authority, own, store, proofs, peers, memory })
     }
 
     async fn spawn(
@@ -256,7 +259,7 @@ impl Prepared {
         api_listener: TcpListener,
         stop: &CancellationToken,
     ) -> Result<(JoinSet<Result<(), ControlError>>, watch::Receiver<bool>), ControlError> {
-        let Self { config, from, authority, names, store, proofs, peers, memory } = self;
+        let Self { config, from, authority, own, store, proofs, peers, memory } = self;
         let mut parts = JoinSet::new();
         let newest = Newest::default();
         let publisher = Publisher::default();
@@ -271,13 +274,14 @@ impl Prepared {
             let listener = Listener {
                 cluster: config.cluster.clone(),
                 domain: config.trust_domain.clone(),
+                control: own.identity.clone(),
                 store: store.clone(),
                 peers: peers.clone(),
                 memory: memory.clone(),
             };
             part(&mut parts, listen_to(peer, listener, stop.clone()));
         }
-        let admission = Admission::new(newest.clone(), config.cluster.clone(), &config.trust_domain);
+        let admission = Admission::new(newest.clone(), config.cluster.clone(), own.identity.clone());
         let service = DiscoveryService::new(ServerConfig::default(), publisher.clone(), admission);
         let identity = IdentityService {
             authority: authority.clone(),
@@ -322,7 +326,7 @@ impl Prepared {
                 part(&mut parts, leader::run(Leader { cluster, api: api.clone(), leads }, stop.clone()));
             }
         }
-        part(&mut parts, certificate::renew(authority, store, names, ttl, stop.clone()));
+        part(&mut parts, certificate::renew(authority, store, own, ttl, stop.clone()));
         part(&mut parts, api::serve(api, api_listener, stop.clone()));
         let stopped = stop.clone();
         parts.spawn(async move { Ok(writer.run(stopped).await?) });

@@ -120,6 +120,7 @@ fn the_proxy_is_told_who_it_is_by_the_pod_and_where_the_mesh_is_by_the_configura
         ("LENO_NETWORK", "vpc-1"),
         ("LENO_TRUST_DOMAIN", "cluster.local"),
         ("LENO_CONTROL", "leno-control.leno-system.svc:15012"),
+        ("LENO_CONTROL_NAMESPACE", "leno-system"),
     ] {
         assert_eq!(variable(name)["value"], value);
     }
@@ -174,7 +175,8 @@ fn labels_and_annotations_say_what_other_tools_look_for() {
 #[test]
 fn a_live_istio_is_told_to_send_plaintext_and_to_leave_capture_to_us() {
     let tls_mode = |config: &InjectionConfig, labels: &str| {
-        injected_with(config, &pod(labels, &[])).pod["metadata"]["labels"]["security.istio.io/tlsMode"].clone()
+        injected_with(config, &pod(labels, &[])).pod["metadata"]["labels"]["security.istio.io/tlsMode"]
+            .clone()
     };
     let beside = InjectionConfig::default();
     assert_eq!(tls_mode(&beside, ""), "disabled");
