@@ -8,6 +8,7 @@ mod hop;
 mod leaving;
 mod open;
 mod rig;
+mod words;
 
 use std::io::{Read, Write};
 
