@@ -157,7 +157,7 @@ impl ControlConfig {
     /// Who the mesh's control planes are, in this cluster and in the others: on Kubernetes of the namespace that they are
     /// installed in, so that a namespace of the usual name is nobody where they are elsewhere.
     pub(crate) fn control_identity(&self) -> Result<SpiffeId, SpiffeIdError> {
-        let namespace = self.kubernetes.as_ref().map_or(CONTROL_PLANE_NAMESPACE, |it| &it.namespace);
+        let namespace = self.kubernetes.as_ref().map_or(CONTROL_PLANE_NAMESPACE, |it| it.namespace.as_str());
         control_plane_identity_in(&self.trust_domain, namespace)
     }
 
@@ -217,6 +217,21 @@ mod tests {
     fn on_kubernetes_gateways_of_istios_classes_are_ours_only_in_place_of_istio() {
         assert!(!on_kubernetes("none", "leno-system").mesh().istio_classes, "istiod writes their statuses");
         assert!(on_kubernetes("istio", "leno-system").mesh().istio_classes);
+    }
+
+    /// In a cluster of the IPv6 family nobody has another address; in the others `::1` may not even be there.
+    #[tokio::test]
+    async fn on_kubernetes_both_families_are_listened_on() {
+        let mut address = on_kubernetes("none", "leno-system").listen;
+        address.set_port(0);
+        let listener = crate::control::bind(address).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let loopbacks = ["127.0.0.1", "::1"].map(|text| text.parse::<IpAddr>().unwrap());
+        for loopback in loopbacks {
+            if tokio::net::TcpListener::bind((loopback, 0)).await.is_ok() {
+                tokio::net::TcpStream::connect((loopback, port)).await.unwrap();
+            }
+        }
     }
 
     #[test]

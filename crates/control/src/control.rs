@@ -2,7 +2,14 @@
 //!
 //! Invariant: every task has an owner that joins it; the end of one ends all.
 
-use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use leno_ca::{Authority, AuthorityPem, AuthorityProblem, CacertsProblem};
 use leno_identity::{ClientAuth, IdentityStore, SpiffeIdError, server_config};
@@ -373,8 +380,15 @@ async fn supervise(
     outcome
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, ControlError> {
-    TcpListener::bind(address).await.map_err(|source| ControlError::Listen { address, source })
+/// `[::]` is every address of both families, and of IPv4 alone where the kernel has no IPv6.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, ControlError> {
+    let bound = match TcpListener::bind(address).await {
+        Err(source) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await.map_err(|_| source)
+        }
+        bound => bound,
+    };
+    bound.map_err(|source| ControlError::Listen { address, source })
 }
 
 fn address_of(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, ControlError> {
