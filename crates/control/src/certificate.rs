@@ -15,6 +15,9 @@ use crate::clock::now;
 /// How soon a failed renewal is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// An authority that ends so soon is warned of, each time the own certificate is renewed: twice a day.
+const ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnCertificateError {
@@ -43,6 +46,7 @@ pub(crate) fn first(
     own: &Own,
     ttl: Duration,
 ) -> Result<Arc<IdentityStore>, OwnCertificateError> {
+    warn_of_its_end(authority);
     let trust = Trust::new([authority.bundle().clone()]);
     Ok(IdentityStore::with_certificate(trust, issue(authority, own, ttl)?))
 }
@@ -67,6 +71,7 @@ pub(crate) async fn renew(
             match issue(&authority, &own, ttl) {
                 Ok(certificate) => {
                     store.set_certificate(certificate);
+                    warn_of_its_end(&authority);
                     break;
                 }
                 Err(error) => {
@@ -75,6 +80,15 @@ pub(crate) async fn renew(
                 }
             }
         }
+    }
+}
+
+/// No certificate outlives the authority, and a new one has to be made by whoever has the root's key.
+fn warn_of_its_end(authority: &Authority) {
+    let left = authority.not_after().as_secs().saturating_sub(now().as_secs());
+    if left < ENDS_SOON.as_secs() {
+        let days = left / (24 * 3600);
+        tracing::warn!(days, "the issuing authority ends soon, and every certificate with it: replace it");
     }
 }
 
