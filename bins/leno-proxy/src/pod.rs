@@ -13,7 +13,7 @@ use leno_proxy::{
     bootstrap::{Capture, ControlAddress, Role, Roots},
 };
 
-use self::settings::Settings;
+use self::settings::{Settings, Span};
 
 /// Lifetime that is asked for; the control plane decides.
 const CERTIFICATE_TTL: Millis = Millis(24 * 3600 * 1000);
@@ -72,7 +72,8 @@ fn prepare(
     };
     let namespace = environment("LENO_CONTROL_NAMESPACE");
     let namespace = namespace.as_deref().unwrap_or(CONTROL_PLANE_NAMESPACE);
-    let control_identity = control_plane_identity_in(&trust_domain, namespace).context("LENO_CONTROL_NAMESPACE")?;
+    let control_identity =
+        control_plane_identity_in(&trust_domain, namespace).context("LENO_CONTROL_NAMESPACE")?;
     let control: Result<Vec<ControlAddress>, _> =
         needed("LENO_CONTROL")?.split(',').map(|address| address.trim().parse()).collect();
     let settings = match environment("LENO_PROXY_CONFIG") {
@@ -80,6 +81,10 @@ fn prepare(
         Some(text) => serde_json::from_str(&text).context("LENO_PROXY_CONFIG")?,
     };
     let Settings { concurrency, drain_duration, log_level, access_log, tracing, probes } = settings;
+    let drain = match environment("LENO_DRAIN") {
+        None => drain_duration,
+        Some(text) => Span::try_from(text).map_err(anyhow::Error::msg).context("LENO_DRAIN")?,
+    };
     let bootstrap = Bootstrap {
         workload,
         uid: needed("POD_UID")?.into(),
@@ -97,7 +102,7 @@ fn prepare(
         app_address: address,
         low_port_offset: 0,
         cores: concurrency.threads(),
-        drain: drain_duration.0,
+        drain: drain.0,
         allow_unknown: true,
         access_log,
         tracing,
@@ -153,6 +158,8 @@ mod tests {
     fn a_gateway_is_its_gateway() {
         let (bootstrap, _) = prepared(Role::Gateway, &[("LENO_GATEWAY", "infra/public")]).unwrap();
         assert_eq!(bootstrap.workload.to_string(), "infra/public");
+        let config = [("LENO_GATEWAY", "infra/public"), ("LENO_DRAIN", "1m")];
+        assert_eq!(prepared(Role::Gateway, &config).unwrap().0.drain, Millis(60_000));
         let missing = prepared(Role::Gateway, &[]).unwrap_err();
         assert!(missing.to_string().contains("LENO_GATEWAY"), "{missing}");
     }
@@ -177,6 +184,7 @@ mod tests {
             ("LENO_CONTROL", "nowhere"),
             ("LENO_CONTROL_NAMESPACE", "a/b"),
             ("LENO_TRUST_DOMAIN", "a/b"),
+            ("LENO_DRAIN", "soon"),
             ("LENO_PROXY_CONFIG", "{"),
         ] {
             let wrong = format!("{:#}", prepared(Role::Sidecar, &[(name, value)]).unwrap_err());
