@@ -188,8 +188,8 @@ fn with_parameters() -> World {
     let mut gateway = gateway();
     gateway["spec"]["infrastructure"] =
         json!({"parametersRef": {"group": "", "kind": "ConfigMap", "name": "public"}});
-    let all = world(CONTROLLER).iter().cloned().chain(leno_apis::parse_json("", &gateway).objects);
-    World::of(all.collect::<Vec<_>>())
+    let others = world(CONTROLLER);
+    World::of(others.iter().cloned().chain(leno_apis::parse_json("", &gateway).objects))
 }
 
 fn map(deployment: &str) -> Value {
