@@ -6,13 +6,14 @@ mod settings;
 use std::{collections::BTreeMap, env, net::IpAddr, path::PathBuf};
 
 use anyhow::Context as _;
+use leno_identity::{CONTROL_PLANE_NAMESPACE, control_plane_identity_in};
 use leno_model::{Millis, TrustDomain, WorkloadId};
 use leno_proxy::{
     Bootstrap, JoinToken,
     bootstrap::{Capture, ControlAddress, Role, Roots},
 };
 
-use self::settings::Settings;
+use self::settings::{Settings, Span};
 
 /// Lifetime that is asked for; the control plane decides.
 const CERTIFICATE_TTL: Millis = Millis(24 * 3600 * 1000);
@@ -69,6 +70,10 @@ fn prepare(
         None => TrustDomain::default(),
         Some(domain) => TrustDomain::parse(&domain).context("LENO_TRUST_DOMAIN")?,
     };
+    let namespace = environment("LENO_CONTROL_NAMESPACE");
+    let namespace = namespace.as_deref().unwrap_or(CONTROL_PLANE_NAMESPACE);
+    let control_identity =
+        control_plane_identity_in(&trust_domain, namespace).context("LENO_CONTROL_NAMESPACE")?;
     let control: Result<Vec<ControlAddress>, _> =
         needed("LENO_CONTROL")?.split(',').map(|address| address.trim().parse()).collect();
     let settings = match environment("LENO_PROXY_CONFIG") {
@@ -76,12 +81,16 @@ fn prepare(
         Some(text) => serde_json::from_str(&text).context("LENO_PROXY_CONFIG")?,
     };
     let Settings { concurrency, drain_duration, log_level, access_log, tracing, probes } = settings;
+    let drain = match environment("LENO_DRAIN") {
+        None => drain_duration,
+        Some(text) => Span::try_from(text).map_err(anyhow::Error::msg).context("LENO_DRAIN")?,
+    };
     let bootstrap = Bootstrap {
         workload,
         uid: needed("POD_UID")?.into(),
         role,
         cluster: needed("LENO_CLUSTER")?.as_str().into(),
-        control_identity: leno_identity::control_plane_identity(&trust_domain),
+        control_identity,
         trust_domain,
         control: control.context("LENO_CONTROL")?,
         roots: Roots::File { file: arguments.roots.clone() },
@@ -93,7 +102,7 @@ fn prepare(
         app_address: address,
         low_port_offset: 0,
         cores: concurrency.threads(),
-        drain: drain_duration.0,
+        drain: drain.0,
         allow_unknown: true,
         access_log,
         tracing,
@@ -137,9 +146,20 @@ mod tests {
     }
 
     #[test]
+    fn only_control_planes_of_the_installations_namespace_are_believed() {
+        let believed = |more: &[(&str, &str)]| prepared(Role::Sidecar, more).unwrap().0.control_identity;
+        let usual = believed(&[]);
+        assert_eq!(usual.as_str(), "spiffe://cluster.local/ns/leno-system/sa/leno-control");
+        let elsewhere = believed(&[("LENO_CONTROL_NAMESPACE", "mesh")]);
+        assert_eq!(elsewhere.as_str(), "spiffe://cluster.local/ns/mesh/sa/leno-control");
+    }
+
+    #[test]
     fn a_gateway_is_its_gateway() {
         let (bootstrap, _) = prepared(Role::Gateway, &[("LENO_GATEWAY", "infra/public")]).unwrap();
         assert_eq!(bootstrap.workload.to_string(), "infra/public");
+        let config = [("LENO_GATEWAY", "infra/public"), ("LENO_DRAIN", "1m")];
+        assert_eq!(prepared(Role::Gateway, &config).unwrap().0.drain, Millis(60_000));
         let missing = prepared(Role::Gateway, &[]).unwrap_err();
         assert!(missing.to_string().contains("LENO_GATEWAY"), "{missing}");
     }
@@ -162,7 +182,9 @@ mod tests {
         for (name, value) in [
             ("POD_IP", "here"),
             ("LENO_CONTROL", "nowhere"),
+            ("LENO_CONTROL_NAMESPACE", "a/b"),
             ("LENO_TRUST_DOMAIN", "a/b"),
+            ("LENO_DRAIN", "soon"),
             ("LENO_PROXY_CONFIG", "{"),
         ] {
             let wrong = format!("{:#}", prepared(Role::Sidecar, &[(name, value)]).unwrap_err());

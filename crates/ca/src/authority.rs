@@ -151,7 +151,7 @@ impl Authority {
         self.sign(csr, identity, &[], ttl, now)
     }
 
-    /// Issues the control plane's own certificate: its SPIFFE id, and for ordinary clients the DNS name `leno-control` and
+    /// Issues a control plane's own certificate: its SPIFFE id, and for ordinary clients the DNS name `leno-control` and
     /// those of `names` (a Service's, by which an API server calls a webhook).
     ///
     /// # Errors
@@ -159,14 +159,14 @@ impl Authority {
     pub fn issue_control_plane(
         &self,
         csr: &CsrDer,
+        identity: &SpiffeId,
         names: &[String],
         ttl: Duration,
         now: UnixTime,
     ) -> Result<IssuedChain, IssueError> {
-        let identity = control_plane_identity(self.bundle.domain());
         let names: Vec<&str> =
             std::iter::once(CONTROL_PLANE_DNS_NAME).chain(names.iter().map(String::as_str)).collect();
-        self.sign(csr, &identity, &names, ttl, now)
+        self.sign(csr, identity, &names, ttl, now)
     }
 
     /// The trust domain it issues for.
@@ -228,7 +228,8 @@ impl Authority {
     fn prove(&self, now: UnixTime) -> Result<(), AuthorityProblem> {
         let key = KeyPair::generate().map_err(|_| IssueError::NoRandomness(NoRandomness))?;
         let csr = csr_for(&key).map_err(|_| IssueError::NoRandomness(NoRandomness))?;
-        let issued = self.issue_control_plane(&csr, &[], Duration::from_secs(60), now)?;
+        let identity = control_plane_identity(self.bundle.domain());
+        let issued = self.issue_control_plane(&csr, &identity, &[], Duration::from_secs(60), now)?;
         let trust = Trust::new([self.bundle.clone()]);
         verify_peer(&issued.chain, &trust, now).map_err(AuthorityProblem::Refused)?;
         Ok(())

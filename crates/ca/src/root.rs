@@ -116,6 +116,19 @@ impl Intermediate {
     /// # Errors
     /// When the crypto library fails or the root has expired.
     pub fn issue_by(root: &Root, cluster: &str, now: UnixTime) -> Result<Self, RootProblem> {
+        Self::issue_for(root, cluster, INTERMEDIATE_LIFETIME, now)
+    }
+
+    /// The same for a lifetime, or as long as the root lives.
+    ///
+    /// # Errors
+    /// When the crypto library fails or the root has expired.
+    pub fn issue_for(
+        root: &Root,
+        cluster: &str,
+        lifetime: Duration,
+        now: UnixTime,
+    ) -> Result<Self, RootProblem> {
         let left = template::seconds(root.not_after).saturating_sub(template::seconds(now));
         if left.is_zero() {
             return Err(RootProblem::Expired { domain: root.domain.clone() });
@@ -123,7 +136,7 @@ impl Intermediate {
         let key = KeyPair::generate()?;
         let name = format!("Leno {cluster} {}", root.domain);
         let below = BasicConstraints::Constrained(0);
-        let params = template::authority(&name, below, now, left.min(INTERMEDIATE_LIFETIME))?;
+        let params = template::authority(&name, below, now, left.min(lifetime))?;
         let certificate = params.signed_by(&key, &root.issuer)?;
         let pem = AuthorityPem {
             ca_cert: certificate.pem(),

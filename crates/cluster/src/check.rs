@@ -5,6 +5,7 @@
 //! | `server` | the API server's version, its clock |
 //! | `apis` | CRDs of the Gateway API and of Istio |
 //! | `rights` | what the asking user and the control plane may do |
+//! | `authority` | how long the issuing authority lasts |
 //! | `webhook` | the injector's configuration, its bundle, and whether a pod that is only tried gets a proxy |
 //! | `pods` | the control plane's pods; pods of the mesh without a proxy, or with one that is not ready |
 //!
@@ -12,6 +13,7 @@
 //! never left out; every failure says what to do.
 
 mod apis;
+mod authority;
 mod finding;
 mod pods;
 mod rights;
@@ -57,6 +59,7 @@ pub async fn check(client: &Client, values: &Values, when: When, now: i64) -> Re
         When::After => {
             findings.extend(rights::of_the_control_plane(&look).await);
             findings.extend(pods::of_the_control_plane(&look).await);
+            findings.extend(authority::findings(&look).await);
             findings.extend(webhook::findings(&look).await);
             findings.extend(pods::of_the_mesh(&look).await);
         }

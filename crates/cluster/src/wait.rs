@@ -99,7 +99,8 @@ async fn complaint(client: &Client, named: &Named, deployment: &Value) -> Option
 pub(crate) fn pod_complaint(pod: &Pod) -> Option<String> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;
-    let containers = status.container_statuses.iter().flatten();
+    // In their order: the proxy and its capture are init containers, and what comes later waits for them.
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     if let Some(why) = containers.filter(|container| !container.ready).find_map(container_complaint) {
         return Some(format!("pod {name}: {why}"));
     }
@@ -166,5 +167,17 @@ mod tests {
         let pull = pod(json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}));
         assert_eq!(pod_complaint(&pull).as_deref(), Some("pod p: ImagePullBackOff: no such image"));
         assert_eq!(pod_complaint(&pod(json!({"waiting": {"reason": "ContainerCreating"}}))), None);
+    }
+
+    #[test]
+    fn an_init_container_whose_image_is_not_there_is_what_a_pod_complains_of() {
+        let container = |name: &str, state: Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+        let pull = json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}});
+        let status = json!({
+            "initContainerStatuses": [container("istio-proxy", pull)],
+            "containerStatuses": [container("c", json!({"waiting": {"reason": "PodInitializing"}}))],
+        });
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap();
+        assert_eq!(pod_complaint(&pod).as_deref(), Some("pod p: ErrImagePull: no such image"));
     }
 }

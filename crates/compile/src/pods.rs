@@ -23,10 +23,13 @@ pub(crate) fn identity(view: &View<'_>, pod: &Object<Pod>) -> Option<SpiffeId> {
     SpiffeId::workload(&view.settings.trust_domain, pod.namespace(), account).ok()
 }
 
-/// Whether a proxy of the mesh is beside it (CONTRACTS section 5).
+/// Whether a proxy of the mesh is beside it: our injector's, or one that its label speaks of where nobody injects (the lab).
+/// Istio's injector writes both the label and the status, and its proxy is no peer: it does not take what we send.
 pub(crate) fn in_mesh(pod: &Object<Pod>) -> bool {
-    pod.metadata.label("security.istio.io/tlsMode") == Some("istio")
-        || pod.metadata.annotation("sidecar.istio.io/status").is_some()
+    match pod.metadata.annotation("sidecar.istio.io/status") {
+        Some(_) => pod.metadata.annotation("leno.dev/rev").is_some(),
+        None => pod.metadata.label("security.istio.io/tlsMode") == Some("istio"),
+    }
 }
 
 /// Its labels.

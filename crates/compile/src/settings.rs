@@ -27,6 +27,8 @@ pub struct MeshSettings {
     pub outbound: OutboundMode,
     /// Whether nearest endpoints come first where no DestinationRule says (PAINS P12).
     pub locality_first: bool,
+    /// Whether gateways of Istio's classes, and of classes that nobody wrote down, are ours too. Not beside a live Istio.
+    pub istio_classes: bool,
 }
 
 impl Default for MeshSettings {
@@ -40,6 +42,7 @@ impl Default for MeshSettings {
             retries: RetryProfile::Safe,
             outbound: OutboundMode::AllowAny,
             locality_first: true,
+            istio_classes: true,
         }
     }
 }

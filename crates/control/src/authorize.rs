@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use leno_identity::{SpiffeId, TrustDomain, control_plane_identity};
+use leno_identity::SpiffeId;
 use leno_model::{ClusterName, WorkloadId};
 use leno_xds::{
     NodeInfo,
@@ -53,9 +53,9 @@ impl Newcomers {
 }
 
 impl Admission {
-    /// For the control plane of `cluster`.
-    pub(crate) fn new(newest: Newest, cluster: ClusterName, domain: &TrustDomain) -> Self {
-        Self { newest, cluster, control: control_plane_identity(domain), newcomers: Mutex::default() }
+    /// For the control plane of `cluster`, where control planes are known by the identity `control`.
+    pub(crate) fn new(newest: Newest, cluster: ClusterName, control: SpiffeId) -> Self {
+        Self { newest, cluster, control, newcomers: Mutex::default() }
     }
 
     /// Whether a peer that was refused may be a workload's of which the news is on its way.

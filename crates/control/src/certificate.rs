@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use leno_ca::{Authority, IssueError};
 use leno_identity::{
-    CertificateProblem, IdentityStore, KeyPair, KeyProblem, Trust, WorkloadCertificate, csr_for,
+    CertificateProblem, IdentityStore, KeyPair, KeyProblem, SpiffeId, Trust, WorkloadCertificate, csr_for,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,9 @@ use crate::clock::now;
 
 /// How soon a failed renewal is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// An authority that ends so soon is warned of, each time the own certificate is renewed: twice a day.
+const ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -29,21 +32,30 @@ pub enum OwnCertificateError {
     Unusable(#[from] CertificateProblem),
 }
 
+/// Who a control plane is.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    pub(crate) identity: SpiffeId,
+    /// Names by which ordinary clients call it.
+    pub(crate) names: Vec<String>,
+}
+
 /// The store with a first certificate in it.
 pub(crate) fn first(
     authority: &Authority,
-    names: &[String],
+    own: &Own,
     ttl: Duration,
 ) -> Result<Arc<IdentityStore>, OwnCertificateError> {
+    warn_of_its_end(authority);
     let trust = Trust::new([authority.bundle().clone()]);
-    Ok(IdentityStore::with_certificate(trust, issue(authority, names, ttl)?))
+    Ok(IdentityStore::with_certificate(trust, issue(authority, own, ttl)?))
 }
 
 /// Keeps the certificate fresh until `stop`.
 pub(crate) async fn renew(
     authority: Arc<Authority>,
     store: Arc<IdentityStore>,
-    names: Vec<String>,
+    own: Own,
     ttl: Duration,
     stop: CancellationToken,
 ) {
@@ -56,9 +68,10 @@ pub(crate) async fn renew(
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            match issue(&authority, &names, ttl) {
+            match issue(&authority, &own, ttl) {
                 Ok(certificate) => {
                     store.set_certificate(certificate);
+                    warn_of_its_end(&authority);
                     break;
                 }
                 Err(error) => {
@@ -70,12 +83,21 @@ pub(crate) async fn renew(
     }
 }
 
+/// No certificate outlives the authority, and a new one has to be made by whoever has the root's key.
+fn warn_of_its_end(authority: &Authority) {
+    let left = authority.not_after().as_secs().saturating_sub(now().as_secs());
+    if left < ENDS_SOON.as_secs() {
+        let days = left / (24 * 3600);
+        tracing::warn!(days, "the issuing authority ends soon, and every certificate with it: replace it");
+    }
+}
+
 fn issue(
     authority: &Authority,
-    names: &[String],
+    Own { identity, names }: &Own,
     ttl: Duration,
 ) -> Result<WorkloadCertificate, OwnCertificateError> {
     let key = KeyPair::generate()?;
-    let issued = authority.issue_control_plane(&csr_for(&key)?, names, ttl, now())?;
+    let issued = authority.issue_control_plane(&csr_for(&key)?, identity, names, ttl, now())?;
     Ok(WorkloadCertificate::new(issued.chain, key)?)
 }

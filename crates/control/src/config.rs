@@ -12,10 +12,12 @@ use std::{
 };
 
 use leno_compile::{MeshSettings, OutboundMode, RetryProfile};
+use leno_identity::{CONTROL_PLANE_NAMESPACE, SpiffeId, SpiffeIdError, control_plane_identity_in};
 use leno_model::{ClusterName, Locality, Namespace, NetworkName, Port, TrustDomain};
 use serde::{Deserialize, Serialize};
 
-pub use kubernetes::KubernetesConfig;
+use self::kubernetes::Compat;
+pub use self::kubernetes::KubernetesConfig;
 
 /// What a control plane is told at its start; a JSON file for the process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -152,6 +154,13 @@ impl Lifetimes {
 }
 
 impl ControlConfig {
+    /// Who the mesh's control planes are, in this cluster and in the others: on Kubernetes of the namespace that they are
+    /// installed in, so that a namespace of the usual name is nobody where they are elsewhere.
+    pub(crate) fn control_identity(&self) -> Result<SpiffeId, SpiffeIdError> {
+        let namespace = self.kubernetes.as_ref().map_or(CONTROL_PLANE_NAMESPACE, |it| it.namespace.as_str());
+        control_plane_identity_in(&self.trust_domain, namespace)
+    }
+
     /// The part of it that decides what objects mean.
     pub(crate) fn mesh(&self) -> MeshSettings {
         MeshSettings {
@@ -169,6 +178,7 @@ impl ControlConfig {
                 Outbound::RegistryOnly => OutboundMode::RegistryOnly,
             },
             locality_first: self.settings.locality_first,
+            istio_classes: self.kubernetes.as_ref().is_none_or(|it| it.compat == Compat::Istio),
         }
     }
 }
@@ -192,6 +202,42 @@ mod tests {
         assert_eq!(config.mesh().trust_domain.as_str(), "cluster.local");
         assert_eq!(config.root_namespace.as_str(), "leno-system");
         assert!(serde_json::from_str::<ControlConfig>(&text.replace("paths", "pahts")).is_err());
+    }
+
+    fn on_kubernetes(compat: &str, namespace: &str) -> ControlConfig {
+        let kubernetes = serde_json::json!({
+            "cluster": "west", "compat": compat, "injection": {}, "namespace": namespace, "network": "", "region": "",
+            "gateways": {"class": true, "deploy": true, "secretNamespaces": ["*"]},
+            "revision": "default", "tags": [], "trustDomain": "cluster.local",
+        });
+        ControlConfig::on_kubernetes(serde_json::from_value(kubernetes).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn on_kubernetes_gateways_of_istios_classes_are_ours_only_in_place_of_istio() {
+        assert!(!on_kubernetes("none", "leno-system").mesh().istio_classes, "istiod writes their statuses");
+        assert!(on_kubernetes("istio", "leno-system").mesh().istio_classes);
+    }
+
+    /// In a cluster of the IPv6 family nobody has another address; in the others `::1` may not even be there.
+    #[tokio::test]
+    async fn on_kubernetes_both_families_are_listened_on() {
+        let mut address = on_kubernetes("none", "leno-system").listen;
+        address.set_port(0);
+        let listener = crate::control::bind(address).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let loopbacks = ["127.0.0.1", "::1"].map(|text| text.parse::<IpAddr>().unwrap());
+        for loopback in loopbacks {
+            if tokio::net::TcpListener::bind((loopback, 0)).await.is_ok() {
+                tokio::net::TcpStream::connect((loopback, port)).await.unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn control_planes_are_of_the_namespace_that_they_are_installed_in() {
+        let control = on_kubernetes("none", "mesh").control_identity().unwrap();
+        assert_eq!(control.as_str(), "spiffe://cluster.local/ns/mesh/sa/leno-control");
     }
 
     #[test]

@@ -2,10 +2,17 @@
 //!
 //! Invariant: every task has an owner that joins it; the end of one ends all.
 
-use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use leno_ca::{Authority, AuthorityPem, AuthorityProblem, CacertsProblem};
-use leno_identity::{ClientAuth, IdentityStore, server_config};
+use leno_identity::{ClientAuth, IdentityStore, SpiffeIdError, server_config};
 use leno_sources::SourceError;
 use leno_xds::{
     proto::identity::identity_server::IdentityServer,
@@ -25,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{self, Api},
     authorize::Admission,
-    certificate::{self, OwnCertificateError},
+    certificate::{self, Own, OwnCertificateError},
     clock::now,
     config::{ControlConfig, KubernetesConfig},
     identity_service::{IdentityService, IssueCounts, Proofs},
@@ -59,6 +66,9 @@ pub enum ControlError {
     /// The authority cannot issue.
     #[error("the issuing authority cannot be used")]
     Authority(#[from] AuthorityProblem),
+    /// Nobody can be the control plane of this namespace.
+    #[error("the control plane's namespace cannot be part of an identity")]
+    Namespace(#[source] SpiffeIdError),
     /// No certificate for itself.
     #[error(transparent)]
     Certificate(#[from] OwnCertificateError),
@@ -191,8 +201,7 @@ struct Prepared {
     config: Arc<ControlConfig>,
     from: From,
     authority: Arc<Authority>,
-    /// Names by which ordinary clients call us.
-    names: Vec<String>,
+    own: Own,
     store: Arc<IdentityStore>,
     proofs: Proofs,
     peers: Peers,
@@ -240,14 +249,15 @@ impl Prepared {
         names: Vec<String>,
     ) -> Result<Self, ControlError> {
         let authority = Arc::new(Authority::from_pem(&config.trust_domain, pem, now())?);
-        let store = certificate::first(&authority, &names, config.certificates.granted(0))?;
+        let own = Own { identity: config.control_identity().map_err(ControlError::Namespace)?, names };
+        let store = certificate::first(&authority, &own, config.certificates.granted(0))?;
         let memory = Memory { folder: config.state_dir.clone() };
         let known = config
             .peers
             .iter()
             .map(|peer| (peer.cluster.clone(), memory.remote(&peer.cluster, &config.trust_domain)));
         let peers = Peers::new(known);
-        Ok(Self { config: Arc::new(config), from, authority, names, store, proofs, peers, memory })
+        Ok(Self { config: Arc::new(config), from, authority, own, store, proofs, peers, memory })
     }
 
     async fn spawn(
@@ -256,7 +266,7 @@ impl Prepared {
         api_listener: TcpListener,
         stop: &CancellationToken,
     ) -> Result<(JoinSet<Result<(), ControlError>>, watch::Receiver<bool>), ControlError> {
-        let Self { config, from, authority, names, store, proofs, peers, memory } = self;
+        let Self { config, from, authority, own, store, proofs, peers, memory } = self;
         let mut parts = JoinSet::new();
         let newest = Newest::default();
         let publisher = Publisher::default();
@@ -271,13 +281,14 @@ impl Prepared {
             let listener = Listener {
                 cluster: config.cluster.clone(),
                 domain: config.trust_domain.clone(),
+                control: own.identity.clone(),
                 store: store.clone(),
                 peers: peers.clone(),
                 memory: memory.clone(),
             };
             part(&mut parts, listen_to(peer, listener, stop.clone()));
         }
-        let admission = Admission::new(newest.clone(), config.cluster.clone(), &config.trust_domain);
+        let admission = Admission::new(newest.clone(), config.cluster.clone(), own.identity.clone());
         let service = DiscoveryService::new(ServerConfig::default(), publisher.clone(), admission);
         let identity = IdentityService {
             authority: authority.clone(),
@@ -322,7 +333,7 @@ impl Prepared {
                 part(&mut parts, leader::run(Leader { cluster, api: api.clone(), leads }, stop.clone()));
             }
         }
-        part(&mut parts, certificate::renew(authority, store, names, ttl, stop.clone()));
+        part(&mut parts, certificate::renew(authority, store, own, ttl, stop.clone()));
         part(&mut parts, api::serve(api, api_listener, stop.clone()));
         let stopped = stop.clone();
         parts.spawn(async move { Ok(writer.run(stopped).await?) });
@@ -369,8 +380,15 @@ async fn supervise(
     outcome
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, ControlError> {
-    TcpListener::bind(address).await.map_err(|source| ControlError::Listen { address, source })
+/// `[::]` is every address of both families, and of IPv4 alone where the kernel has no IPv6.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, ControlError> {
+    let bound = match TcpListener::bind(address).await {
+        Err(source) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await.map_err(|_| source)
+        }
+        bound => bound,
+    };
+    bound.map_err(|source| ControlError::Listen { address, source })
 }
 
 fn address_of(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, ControlError> {

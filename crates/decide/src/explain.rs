@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use leno_model::{
     BackendTarget, ClientTls, Endpoint, HttpRule, LoadBalancer, Locality, Mirror, Origin, Port, Protocol,
-    RetryPolicy,
+    RetryPolicy, Tunnel,
 };
 
 pub use finding::{
@@ -264,9 +264,12 @@ fn branches(tables: &Tables, distribution: &Distribution<'_>) -> Vec<Branch> {
 fn branch_state(tables: &Tables, ready: &ReadyBackend<'_>) -> BranchState {
     let candidates = ready.candidates();
     let name = |at: u32| {
-        let place = |endpoint: &Endpoint| match endpoint.locality == Locality::default() {
-            true => endpoint.workload.to_string(),
-            false => format!("{} in {}", endpoint.workload, endpoint.locality),
+        let place = |endpoint: &Endpoint| {
+            let how = without_mtls(&ready.policy.tls, &endpoint.tunnel);
+            match endpoint.locality == Locality::default() {
+                true => format!("{}{how}", endpoint.workload),
+                false => format!("{} in {}{how}", endpoint.workload, endpoint.locality),
+            }
         };
         ready.endpoints.endpoints.get(at as usize).map(place)
     };
@@ -300,6 +303,17 @@ fn branch_state(tables: &Tables, ready: &ReadyBackend<'_>) -> BranchState {
         },
         limits: Limits::of(&ready.policy.limits),
         stale: ready.endpoints.stale.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// What comes of it that an endpoint takes no mTLS of the mesh: it has no proxy, or one that is told not to.
+fn without_mtls(tls: &ClientTls, tunnel: &Tunnel) -> &'static str {
+    match (tls, tunnel) {
+        (ClientTls::Auto, Tunnel::Plain) => " (by plaintext)",
+        (ClientTls::Mesh, Tunnel::Plain | Tunnel::Dns { .. }) => " (fails: it has no proxy for mTLS)",
+        (ClientTls::Auto, Tunnel::Mesh | Tunnel::Gateway { .. } | Tunnel::Dns { .. })
+        | (ClientTls::Mesh, Tunnel::Mesh | Tunnel::Gateway { .. })
+        | (ClientTls::Disable | ClientTls::Simple { .. }, _) => "",
     }
 }
 

@@ -53,7 +53,18 @@ pub use verify::{PeerIdentity, VerifyError, peer_identity, verify_peer};
 /// The DNS name in the control plane's own certificate, for clients that know no SPIFFE ids.
 pub const CONTROL_PLANE_DNS_NAME: &str = "leno-control";
 
-/// The identity of a trust domain's control planes.
+/// The namespace of control planes whose installation names no other.
+pub const CONTROL_PLANE_NAMESPACE: &str = "leno-system";
+
+/// The identity of a trust domain's control planes where nothing else was installed: an embedded mesh's.
 pub fn control_plane_identity(domain: &TrustDomain) -> SpiffeId {
-    SpiffeId::workload(domain, "leno-system", "leno-control").expect("both names are valid path segments")
+    control_plane_identity_in(domain, CONTROL_PLANE_NAMESPACE).expect("the name is a valid path segment")
+}
+
+/// The identity of the control planes that run in a namespace. It is their service account's, so that nobody else's pods have it.
+///
+/// # Errors
+/// When the namespace cannot be part of an identity.
+pub fn control_plane_identity_in(domain: &TrustDomain, namespace: &str) -> Result<SpiffeId, SpiffeIdError> {
+    SpiffeId::workload(domain, namespace, "leno-control")
 }

@@ -147,6 +147,12 @@ pub fn decide(config: &InjectionConfig, namespace: &Namespace, pod: &Value) -> D
     }
 }
 
+/// Whether a namespace's labels enrol its pods with this control plane.
+#[must_use]
+pub fn enrols(config: &InjectionConfig, namespace: &Namespace) -> bool {
+    matches!(namespace_says(config, &namespace.labels), Enrolment::Yes(_))
+}
+
 /// Whether a pod has a proxy of any mesh.
 #[must_use]
 pub fn is_injected(pod: &Value) -> bool {
@@ -194,10 +200,15 @@ fn family_says(
     switch: &'static str,
     revision: &'static str,
 ) -> Enrolment {
+    // Istio knows `enabled` and `disabled` only, of namespaces.
+    let says =
+        |value: &str, word: &str, also: fn(&str) -> bool| value == word || switch == INJECT && also(value);
     match (labels.get(switch).map(String::as_str), labels.get(revision)) {
-        (Some("enabled"), _) if config.is_default() => Enrolment::Yes(switch),
-        (Some("enabled"), _) => Enrolment::No(Reason::OtherRevision("default".to_owned())),
-        (Some("disabled"), _) => Enrolment::No(Reason::NamespaceSaysNo(switch)),
+        (Some(value), _) if says(value, "enabled", yes) && config.is_default() => Enrolment::Yes(switch),
+        (Some(value), _) if says(value, "enabled", yes) => {
+            Enrolment::No(Reason::OtherRevision("default".to_owned()))
+        }
+        (Some(value), _) if says(value, "disabled", no) => Enrolment::No(Reason::NamespaceSaysNo(switch)),
         (Some(other), _) => Enrolment::No(Reason::NamespaceUnclear(switch, other.to_owned())),
         (None, Some(asked)) if config.serves(asked) => Enrolment::Yes(revision),
         (None, Some(asked)) => Enrolment::No(Reason::OtherRevision(asked.clone())),

@@ -172,7 +172,7 @@ fn mark(
     for (label, value) in [
         (names::NAME, names::name(&labels, workload)),
         (names::REVISION, names::revision(&labels)),
-        ("security.istio.io/tlsMode", "istio".to_owned()),
+        ("security.istio.io/tlsMode", tls_mode(config).to_owned()),
     ] {
         if !value.is_empty() {
             said.entry(label).or_insert_with(|| json!(value));
@@ -189,6 +189,12 @@ fn mark(
     }
     annotations.insert(STATUS_ANNOTATION.to_owned(), json!(status(config).to_string()));
     Ok(())
+}
+
+/// What a live Istio's clients are told of the pod: they would send their mTLS to the application's port, which Leno does not
+/// end there. Tools select pods by whether the label is there, so it is.
+fn tls_mode(config: &InjectionConfig) -> &'static str {
+    if config.istio_labels { "istio" } else { "disabled" }
 }
 
 /// Tells Prometheus where the proxy's metrics are, unless the application's own are announced.

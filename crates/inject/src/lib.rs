@@ -37,7 +37,7 @@ pub mod webhook;
 mod workload;
 
 pub use config::{AccessLog, Capture, Image, InjectionConfig, Policy, ProxyDefaults, Resources, Tracing};
-pub use decide::{Decision, Reason, decide, is_injected};
+pub use decide::{Decision, Reason, decide, enrols, is_injected};
 pub use gateway::gateway_pod;
 pub use inject::{Injected, Outcome, Refusal, inject};
 pub use names::workload_of;

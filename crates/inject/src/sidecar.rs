@@ -124,8 +124,11 @@ fn environment(config: &InjectionConfig, network: &str, proxy_config: &Value) ->
         value("LENO_NETWORK", network),
         value("LENO_TRUST_DOMAIN", &config.trust_domain),
         value("LENO_CONTROL", &config.control),
+        value("LENO_CONTROL_NAMESPACE", &config.system_namespace),
         // Kubernetes replaces `$(NAME)` in values and reads `$$` as `$`.
         value("LENO_PROXY_CONFIG", &proxy_config.to_string().replace('$', "$$")),
+        // By this Istio's CNI plugin knows that a container `istio-proxy` is not its own, and leaves the pod's traffic alone.
+        value("DISABLE_ENVOY", "true"),
     ])
 }
 

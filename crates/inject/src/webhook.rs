@@ -27,14 +27,18 @@ pub struct Webhook {
 struct Family {
     prefix: &'static str,
     namespace: &'static str,
+    /// Values of a namespace's label that enrol it.
+    enabled: &'static [&'static str],
     pod: &'static str,
     revision: &'static str,
 }
 
-const LENO: Family = Family { prefix: "", namespace: INJECT, pod: INJECT, revision: REVISION };
+const LENO: Family =
+    Family { prefix: "", namespace: INJECT, enabled: &["enabled", "true"], pod: INJECT, revision: REVISION };
 const ISTIO: Family = Family {
     prefix: "istio.",
     namespace: "istio-injection",
+    enabled: &["enabled"],
     pod: "sidecar.istio.io/inject",
     revision: "istio.io/rev",
 };
@@ -52,7 +56,7 @@ pub fn webhooks(config: &InjectionConfig) -> Vec<Webhook> {
 
 fn of_family(config: &InjectionConfig, family: &Family, hidden: &[Expression]) -> Vec<Webhook> {
     let revisions: Vec<&str> = config.revisions().collect();
-    let Family { prefix, namespace, pod, revision } = *family;
+    let Family { prefix, namespace, enabled, pod, revision } = *family;
     let webhook = |kind: &str, namespaces: Vec<Expression>, pods: Vec<Expression>| Webhook {
         name: format!("{prefix}{kind}.sidecar-injector.leno.dev"),
         namespace_selector: selector([allowed(config)].into_iter().chain(hidden.to_vec()).chain(namespaces)),
@@ -71,7 +75,7 @@ fn of_family(config: &InjectionConfig, family: &Family, hidden: &[Expression]) -
         webhook("rev.object", silent(), vec![named()]),
     ];
     if config.is_default() {
-        let enabled = Expression::new(namespace, Operator::In, &["enabled"]);
+        let enabled = Expression::new(namespace, Operator::In, enabled);
         webhooks.push(webhook("namespace", vec![enabled], vec![]));
         let asking = Expression::new(pod, Operator::In, &["enabled", "true"]);
         webhooks.push(webhook("object", silent(), vec![absent(revision), asking]));

@@ -45,8 +45,9 @@ pub enum InvalidValues {
         message: String,
     },
     /// An unknown value, or one of the wrong type.
+    // It says what its source says, with the path: as a source it would be told twice.
     #[error("values: {0}")]
-    Unfit(#[source] serde_path_to_error::Error<serde_json::Error>),
+    Unfit(serde_path_to_error::Error<serde_json::Error>),
     /// Values that are of the right type and yet mean nothing.
     #[error("values: {}", .0.join("; "))]
     Meaningless(Vec<String>),

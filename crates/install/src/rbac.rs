@@ -94,10 +94,7 @@ fn cluster_rules(values: &Values, names: &Names) -> Vec<Value> {
         rule("security.istio.io", &SECURITY, &READ),
         rule("security.istio.io", &statuses(&SECURITY), &["patch"]),
         rule("telemetry.istio.io", &["telemetries"], &READ),
-        rule("telemetry.istio.io", &["telemetries/status"], &["patch"]),
         rule("extensions.istio.io", &["trafficextensions", "wasmplugins"], &READ),
-        rule("extensions.istio.io", &["trafficextensions/status", "wasmplugins/status"], &["patch"]),
-        rule("apiextensions.k8s.io", &["customresourcedefinitions"], &["get", "list"]),
         rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
         named(
@@ -111,10 +108,10 @@ fn cluster_rules(values: &Values, names: &Names) -> Vec<Value> {
         rules.push(rule("", &["secrets"], &READ));
     }
     if values.gateways.deploy {
-        rules.push(rule("apps", &["deployments"], &["get", "list", "watch", "create", "patch"]));
+        rules.push(rule("apps", &["deployments"], &["get", "create", "patch"]));
         rules.push(rule("", &["configmaps"], &["get"]));
         rules.push(rule("", &["services"], &["create", "patch"]));
-        rules.push(rule("", &["serviceaccounts"], &["get", "list", "watch", "create", "patch"]));
+        rules.push(rule("", &["serviceaccounts"], &["get", "create", "patch"]));
     }
     rules
 }

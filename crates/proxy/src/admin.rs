@@ -63,8 +63,10 @@ enum Pages {
     Admin,
     /// Readiness, metrics, the application's probes.
     Metrics,
-    /// Readiness and metrics.
-    Plain,
+    /// Metrics alone.
+    Prometheus,
+    /// Readiness alone: a gateway's load balancer shows this port to everybody.
+    Health,
 }
 
 /// The sockets of one port. One family is enough.
@@ -72,12 +74,13 @@ fn open(shared: &Shared, port: u16) -> io::Result<Vec<(TcpListener, Pages)>> {
     let pages = match port {
         ADMIN_PORT => Pages::Admin,
         METRICS_PORT => Pages::Metrics,
-        _ => Pages::Plain,
+        HEALTH_PORT => Pages::Health,
+        _ => Pages::Prometheus,
     };
     let addresses = match (shared.bootstrap.capture, pages) {
         (Capture::ProxyProtocol, _) => vec![shared.bootstrap.own_socket(port)],
         (Capture::Captured, Pages::Admin) => vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)],
-        (Capture::Captured, Pages::Metrics | Pages::Plain) => everywhere(port).to_vec(),
+        (Capture::Captured, Pages::Metrics | Pages::Prometheus | Pages::Health) => everywhere(port).to_vec(),
     };
     let mut problem = None;
     let mut opened = Vec::new();
@@ -131,8 +134,8 @@ async fn page(shared: &Arc<Shared>, request: &Request<Incoming>, pages: Pages) -
     let path = request.uri().path();
     let all = pages == Pages::Admin;
     match (request.method(), path) {
-        (&Method::GET, "/ready" | "/healthz/ready") => ready(shared),
-        (&Method::GET, "/stats/prometheus" | "/metrics") => metrics(shared),
+        (&Method::GET, "/ready" | "/healthz/ready") if pages != Pages::Prometheus => ready(shared),
+        (&Method::GET, "/stats/prometheus" | "/metrics") if pages != Pages::Health => metrics(shared),
         (&Method::GET, _) if all => read(shared, path),
         (&Method::GET, _) if pages == Pages::Metrics && path.starts_with(APP_HEALTH) => {
             app_health(shared, request).await

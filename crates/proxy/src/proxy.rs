@@ -27,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin,
-    bootstrap::{AccessLog as LogTo, Bootstrap, Roots},
+    bootstrap::{AccessLog as LogTo, Bootstrap, Capture, Role, Roots},
     capture::verify,
     config::{
         control_link::ControlLink,
@@ -239,10 +239,21 @@ async fn drain(shared: &Shared, time: Duration) {
     while began.elapsed() < time {
         if shared.in_flight.load(Relaxed) > 0 {
             quiet_since = Instant::now();
-        } else if began.elapsed() >= LEAST_DRAIN.min(time) && quiet_since.elapsed() >= QUIET {
+        } else if began.elapsed() >= least_drain(&shared.bootstrap).min(time)
+            && quiet_since.elapsed() >= QUIET
+        {
             return;
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// How long it serves who comes, once it is told to stop, though nothing is in flight.
+fn least_drain(bootstrap: &Bootstrap) -> Duration {
+    match (bootstrap.role, bootstrap.capture) {
+        // Load balancers before a gateway ask for its health every few seconds, and send clients until they have seen it.
+        (Role::Gateway, Capture::Captured) => bootstrap.drain.duration(),
+        (Role::Gateway, Capture::ProxyProtocol) | (Role::Sidecar, _) => LEAST_DRAIN,
     }
 }
 

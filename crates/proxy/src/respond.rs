@@ -7,6 +7,11 @@ use leno_model::route::AbortWith;
 
 use crate::{denials::DENIAL_HEADER, http::Body, preface};
 
+/// For clients outside: a route leads to nothing that exists.
+pub(crate) const NO_BACKEND: &str = "the route has no backend";
+/// For clients outside: the server's proxy did not hand the request on.
+pub(crate) const NOT_AVAILABLE: &str = "the service is not available";
+
 /// A response with a line of text.
 pub(crate) fn plain<B>(request: &Request<B>, status: StatusCode, message: &str) -> Response<Body> {
     if is_grpc(request) {

@@ -431,7 +431,11 @@ async fn decide_and_carry(
             name_route(record, &rule.name);
             record.outcome(ResponseFlags::NO_CLUSTER, "cluster_not_found");
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            return Err(respond::plain(&request, status, reason));
+            if let Some(details) = record.details() {
+                details.upstream_transport_failure = Some(reason.into());
+            }
+            let words = core.shared.words(reason, respond::NO_BACKEND);
+            return Err(respond::plain(&request, status, words));
         }
         RouteOutcome::NoRoute => {
             record.outcome(ResponseFlags::NO_ROUTE, "route_not_found");

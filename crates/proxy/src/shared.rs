@@ -19,7 +19,10 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    balance::health::HealthBook, bootstrap::Bootstrap, capture::verify::Verified, config::demand::Demand,
+    balance::health::HealthBook,
+    bootstrap::{Bootstrap, Role},
+    capture::verify::Verified,
+    config::demand::Demand,
     denials::DenialIds,
 };
 
@@ -101,6 +104,15 @@ impl Shared {
             enrolment,
             started: Instant::now(),
         })
+    }
+
+    /// What a client is told of a failure: everything inside the mesh, only the general words where clients are outside, for
+    /// addresses, names and identities of the mesh are not theirs to know.
+    pub(crate) fn words<'m>(&self, inside: &'m str, general: &'static str) -> &'m str {
+        match self.bootstrap.role {
+            Role::Sidecar => inside,
+            Role::Gateway => general,
+        }
     }
 
     /// Puts new tables in force.

@@ -113,6 +113,11 @@ impl Mesh {
         self.processes.push(Process::start(command.stderr(Stdio::inherit())));
     }
 
+    /// Tells the proxy that was started last to stop.
+    pub(crate) fn terminate_last(&self) {
+        self.processes.last().unwrap().terminate();
+    }
+
     pub(crate) fn capture(&self, index: usize) {
         self.network.pods[index].run(0, &[env!("CARGO_BIN_EXE_leno-proxy"), "capture"]).unwrap();
     }

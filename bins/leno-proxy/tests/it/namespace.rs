@@ -203,6 +203,11 @@ impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.stdout(Stdio::null()).spawn().unwrap())
     }
+
+    /// Tells it to stop, as a kubelet does.
+    pub(crate) fn terminate(&self) {
+        succeed(Command::new("kill").arg("-TERM").arg(self.0.id().to_string()));
+    }
 }
 
 impl Drop for Process {

@@ -1,6 +1,6 @@
 //! What captured proxies do for plain applications, for strangers and for the pod's own probes.
 
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use crate::{
     mesh::{Mesh, WEB, get},
@@ -160,7 +160,7 @@ fn a_gateway_serves_its_ports_on_all_addresses_of_its_pod() {
     network.pods[1].run(0, &["sysctl", "-w", "net.ipv4.ip_unprivileged_port_start=0"]).unwrap();
     mesh.capture(0);
     mesh.proxy(0);
-    mesh.start_proxy(1, "gateway", "public", &[("LENO_GATEWAY", "default/public")]);
+    mesh.start_proxy(1, "gateway", "public", &[("LENO_GATEWAY", "default/public"), ("LENO_DRAIN", "60s")]);
     until("the sidecar is ready", || mesh.ready(0));
     until("the gateway is ready, without capture", || mesh.ready(1));
     let [v4, v6] = pod_addresses(1);
@@ -168,6 +168,15 @@ fn a_gateway_serves_its_ports_on_all_addresses_of_its_pod() {
         assert_eq!(until("the route is there", || mesh.outsider(&url)), "the application");
     }
     assert!(counted(&mesh.metrics(0), "mutual_tls") >= 2);
+
+    // Told to stop, it says so, and serves on until a load balancer may have noticed: long after a sidecar would have left.
+    mesh.terminate_last();
+    until("it says that it drains", || match mesh.ready(1) {
+        Err(said) if said.contains("503") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    thread::sleep(Duration::from_secs(4));
+    assert_eq!(mesh.outsider(&format!("http://{v4}/page")).unwrap(), "the application");
 }
 
 /// Requests that the destination's proxy has counted, by their connection's security.

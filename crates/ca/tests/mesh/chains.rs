@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use leno_ca::{Authority, AuthorityPem, AuthorityProblem, Intermediate, IssueError, IssuedChain, Root};
 use leno_identity::{
-    KeyPair, SpiffeId, VerifyError, WorkloadCertificate, csr_for, pem::encode_certificates, verify_peer,
+    KeyPair, SpiffeId, TrustDomain, VerifyError, WorkloadCertificate, control_plane_identity, csr_for,
+    pem::encode_certificates, verify_peer,
 };
 
 use crate::world::{HOUR, Mesh, ago, ahead, certificate, cluster, domain_of, now, openssl};
@@ -40,7 +41,9 @@ fn a_leaf_says_one_identity_and_nothing_more() {
 fn the_control_plane_has_its_identity_and_a_dns_name() {
     let mesh = Mesh::new("cluster.local");
     let key = KeyPair::generate().unwrap();
-    let issued = mesh.authority.issue_control_plane(&csr_for(&key).unwrap(), &[], HOUR, now()).unwrap();
+    let identity = control_plane_identity(&TrustDomain::default());
+    let csr = csr_for(&key).unwrap();
+    let issued = mesh.authority.issue_control_plane(&csr, &identity, &[], HOUR, now()).unwrap();
     let peer = verify_peer(&issued.chain, &mesh.trust(), now()).unwrap();
     assert_eq!(peer.spiffe_id.as_str(), "spiffe://cluster.local/ns/leno-system/sa/leno-control");
     let directory = tempfile::tempdir().unwrap();

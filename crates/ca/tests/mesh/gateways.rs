@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use leno_identity::{
     ClientAuth, HandshakeFailure, IdentityStore, KeyPair, MinimumVersion, PlainTrust, ServerCertificate,
-    TlsConfigError, WorkloadCertificate, csr_for, gateway::certified_key, gateway_server_config,
-    plain_client_config, server_config,
+    TlsConfigError, TrustDomain, WorkloadCertificate, control_plane_identity, csr_for,
+    gateway::certified_key, gateway_server_config, plain_client_config, server_config,
 };
 use leno_model::gateway::HostPattern;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair as OutsideKey};
@@ -102,7 +102,9 @@ fn origination_believes_only_the_named_server_of_the_named_authority() {
 fn an_ordinary_client_reaches_the_control_plane_by_its_dns_name() {
     let mesh = Mesh::new("cluster.local");
     let key = KeyPair::generate().unwrap();
-    let issued = mesh.authority.issue_control_plane(&csr_for(&key).unwrap(), &[], HOUR, now()).unwrap();
+    let identity = control_plane_identity(&TrustDomain::default());
+    let csr = csr_for(&key).unwrap();
+    let issued = mesh.authority.issue_control_plane(&csr, &identity, &[], HOUR, now()).unwrap();
     let certificate = WorkloadCertificate::new(issued.chain, key).unwrap();
     let store = IdentityStore::with_certificate(mesh.trust(), certificate);
     let server = server_config(&store, ClientAuth::Optional, &[b"h2"]);

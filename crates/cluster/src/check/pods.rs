@@ -10,7 +10,7 @@ use kube::{Api, api::ListParams};
 use leno_inject::{
     Decision, InjectionConfig, Reason,
     contract::{CAPTURE_CONTAINER, PROXY_CONTAINER, REVISION},
-    decide, is_injected,
+    decide, enrols, is_injected,
 };
 use serde_json::json;
 
@@ -118,22 +118,28 @@ impl Mesh {
         }
         let name = format!("{}/{}", namespace.name, pod.metadata.name.as_deref().unwrap_or_default());
         let value = json!(pod);
-        if is_injected(&value) {
-            let revision = value["metadata"]["labels"][REVISION]
-                .as_str()
-                .or_else(|| value["metadata"]["annotations"][REVISION].as_str());
-            if revision.is_some_and(|revision| self.config.serves(revision)) {
+        // Our injector writes it; what another mesh injected has none.
+        let annotated = value["metadata"]["annotations"][REVISION].as_str();
+        if let Some(revision) = annotated.filter(|_| is_injected(&value)) {
+            let revision = value["metadata"]["labels"][REVISION].as_str().unwrap_or(revision);
+            if self.config.serves(revision) {
                 self.proxy(&name, pod);
             }
             return;
         }
+        let enrolled = enrols(&self.config, namespace);
         match decide(&self.config, namespace, &value) {
+            Decision::Leave(Reason::HasOtherProxy) if enrolled => self.problems.push(Finding::warn(
+                "pods",
+                format!("pod {name} has the proxy of another mesh, and its namespace is enrolled with Leno"),
+                "take the other mesh's label off the namespace and restart its workload; until then it is called in plaintext",
+            )),
             Decision::Inject(reason) => self.problems.push(Finding::warn(
                 "pods",
                 format!("pod {name} runs without a proxy, and should have one: {reason}"),
                 "it is older than the label or the webhook: restart its workload (kubectl rollout restart)",
             )),
-            Decision::Leave(reason) if is_noteworthy(&reason, namespace) => {
+            Decision::Leave(reason) if is_noteworthy(&reason, enrolled) => {
                 self.opted_out += 1;
                 if !matches!(reason, Reason::PodSaysNo(_) | Reason::NeverSelected | Reason::PolicyDisabled) {
                     self.problems.push(Finding::warn(
@@ -196,10 +202,8 @@ impl Mesh {
 }
 
 /// Whether a pod without a proxy is worth a word: its namespace is enrolled.
-fn is_noteworthy(reason: &Reason, namespace: &leno_inject::Namespace) -> bool {
-    let enrolled = namespace.labels.get("leno.dev/inject").is_some_and(|value| value == "enabled")
-        || namespace.labels.contains_key(REVISION);
-    enrolled && !matches!(reason, Reason::HasProxy | Reason::OtherRevision(_) | Reason::SystemNamespace(_))
+fn is_noteworthy(reason: &Reason, enrolled: bool) -> bool {
+    enrolled && !matches!(reason, Reason::OtherRevision(_) | Reason::SystemNamespace(_))
         || matches!(reason, Reason::NamespaceUnclear(..))
 }
 
@@ -211,10 +215,14 @@ mod tests {
     use crate::check::Level;
 
     fn found(pods: &[Value]) -> Vec<Finding> {
-        let mut mesh = Mesh::new(InjectionConfig::default());
-        let namespace = leno_inject::Namespace::of(
-            &json!({"metadata": {"name": "shop", "labels": {"leno.dev/inject": "enabled"}}}),
-        );
+        found_in(&InjectionConfig::default(), "leno.dev/inject", pods)
+    }
+
+    /// In a namespace that a label says `enabled` of.
+    fn found_in(config: &InjectionConfig, label: &str, pods: &[Value]) -> Vec<Finding> {
+        let mut mesh = Mesh::new(config.clone());
+        let namespace =
+            leno_inject::Namespace::of(&json!({"metadata": {"name": "shop", "labels": {label: "enabled"}}}));
         for pod in pods {
             mesh.take(&namespace, &serde_json::from_value(pod.clone()).unwrap());
         }
@@ -257,6 +265,26 @@ mod tests {
         let findings = found(&[out, host]);
         assert!(findings[0].text.contains("2 of enrolled"), "{}", findings[0]);
         assert!(findings.len() == 2 && findings[1].text.contains("shop/agent"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_pod_that_another_mesh_came_to_first_is_named() {
+        let mut istios = injected(true, 0);
+        istios["metadata"]["annotations"] = json!({"sidecar.istio.io/status": "{}"});
+        let findings = found(std::slice::from_ref(&istios));
+        assert!(findings.len() == 2 && findings[1].level == Level::Warn, "{findings:?}");
+        assert!(findings[1].text.contains("another mesh"), "{}", findings[1]);
+        let istios_namespace = found_in(&InjectionConfig::default(), "istio-injection", &[istios]);
+        assert_eq!(istios_namespace.len(), 1, "there it belongs");
+    }
+
+    #[test]
+    fn where_istios_labels_enrol_they_count_here_too() {
+        let mut host = pod("agent");
+        host["spec"]["hostNetwork"] = json!(true);
+        let config = InjectionConfig { istio_labels: true, ..InjectionConfig::default() };
+        assert_eq!(found_in(&config, "istio-injection", std::slice::from_ref(&host)).len(), 2);
+        assert_eq!(found_in(&InjectionConfig::default(), "istio-injection", &[host]).len(), 1);
     }
 
     #[test]

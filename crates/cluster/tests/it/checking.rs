@@ -74,6 +74,7 @@ async fn rights_that_are_lacking_are_named_and_an_old_server_fails() {
 async fn what_was_never_installed_fails_line_by_line_with_what_to_do() {
     let fake = cluster(willing, "34").await;
     let findings = found(&fake, When::After).await;
+    assert_eq!(about(&findings, "authority").level, Level::Fail);
     for missing in ["control-plane", "webhook"] {
         let finding = about(&findings, missing);
         assert_eq!(finding.level, Level::Fail);

@@ -30,8 +30,11 @@ use crate::{
     view::View,
 };
 
-/// Who we are when a GatewayClass asks: ourselves, and the controller of Istio's classes that manifests name.
-const CONTROLLERS: [&str; 2] = ["leno.dev/gateway-controller", "istio.io/gateway-controller"];
+/// Who we are when a GatewayClass asks.
+const CONTROLLER: &str = "leno.dev/gateway-controller";
+
+/// The controller of Istio's classes, which manifests name.
+const ISTIOS_CONTROLLER: &str = "istio.io/gateway-controller";
 
 /// Classes of Istio for something else than a gateway at the edge.
 const NOT_GATEWAYS: [&str; 2] = ["istio-waypoint", "istio-remote"];
@@ -41,8 +44,11 @@ pub(crate) fn serves_class(view: &View<'_>, class: &str) -> bool {
     if NOT_GATEWAYS.contains(&class) {
         return false;
     }
-    view.gateway_class("", class)
-        .is_none_or(|found| CONTROLLERS.contains(&found.spec.controller_name.as_str()))
+    match view.gateway_class("", class).map(|found| found.spec.controller_name.as_str()) {
+        Some(CONTROLLER) => true,
+        None | Some(ISTIOS_CONTROLLER) => view.settings.istio_classes,
+        Some(_) => false,
+    }
 }
 
 /// Compiles one Gateway.

@@ -255,3 +255,29 @@ spec:
     assert_eq!(forwards_to(yaml.clone()), (vec!["500 1".to_owned()], "RefNotPermitted"));
     assert_eq!(forwards_to(yaml + grant), (vec!["cart:80 1".to_owned()], "ResolvedRefs"));
 }
+
+#[test]
+fn beside_a_live_istio_nothing_is_said_of_its_classes_its_gateways_and_their_routes() {
+    let class = |name: &str, controller: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {{name: {name}}}\n\
+             spec: {{controllerName: {controller}/gateway-controller}}\n"
+        )
+    };
+    let statuses = |classes: &str, name: &str, istio_classes: bool| -> Vec<String> {
+        let edge = EDGE.replace("gatewayClassName: leno", &format!("gatewayClassName: {name}"));
+        let settings = MeshSettings { istio_classes, ..MeshSettings::default() };
+        let compiled = compile(&World::of(objects(&(classes.to_owned() + &edge))), &settings, &[]);
+        let said = compiled.statuses.iter().filter(|(_, status)| **status != crate::ObjectStatus::default());
+        said.map(|(key, _)| format!("{} {}", key.kind.info().name, key.name)).collect()
+    };
+    let all = ["Gateway edge", "GatewayClass istio", "HTTPRoute any", "HTTPRoute cart", "HTTPRoute lost"];
+    assert_eq!(statuses(&class("istio", "istio.io"), "istio", true), all);
+    assert!(statuses(&class("istio", "istio.io"), "istio", false).is_empty());
+    assert!(statuses("", "unwritten", false).is_empty(), "it may be anybody's");
+    let ours = statuses(&class("leno", "leno.dev"), "leno", false);
+    assert!(
+        ours.contains(&"Gateway edge".to_owned()) && ours.contains(&"HTTPRoute cart".to_owned()),
+        "{ours:?}"
+    );
+}

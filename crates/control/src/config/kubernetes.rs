@@ -2,7 +2,7 @@
 //!
 //! Invariant: every key is used; a key that nobody knows is an error at the start.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use leno_inject::InjectionConfig;
 use leno_model::TrustDomain;
@@ -129,6 +129,7 @@ impl ControlConfig {
     }
 }
 
+/// Every address of the pod, of both families.
 fn any(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
 }

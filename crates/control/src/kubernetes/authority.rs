@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, api::PostParams, core::ObjectMeta};
-use leno_ca::{AuthorityPem, Intermediate, Root};
-use leno_identity::TrustDomain;
+use leno_ca::{AuthorityPem, Intermediate, Root, RootProblem, root::ROOT_LIFETIME};
+use leno_identity::{TrustDomain, UnixTime};
 use zeroize::Zeroizing;
 
 use super::{Cluster, KubernetesError, failed, is_status};
@@ -33,7 +33,7 @@ pub(crate) async fn authority(
             return pem(&found);
         }
     }
-    let made = Intermediate::issue_by(&Root::generate(domain, now())?, name, now())?;
+    let made = make(domain, name, now())?;
     match secrets.create(&PostParams::default(), &secret(made.pem())).await {
         Ok(_) => {
             tracing::info!(
@@ -48,6 +48,11 @@ pub(crate) async fn authority(
         }
         Err(error) => Err(failed(format!("Secret {OWN} cannot be created"))(error)),
     }
+}
+
+/// A root whose key nobody keeps, and an intermediate that lives as long: nothing could renew it (ADR 0016).
+fn make(domain: &TrustDomain, name: &str, now: UnixTime) -> Result<Intermediate, RootProblem> {
+    Intermediate::issue_for(&Root::generate(domain, now)?, name, ROOT_LIFETIME, now)
 }
 
 fn pem(secret: &Secret) -> Result<AuthorityPem, KubernetesError> {
@@ -97,11 +102,19 @@ mod tests {
     #[test]
     fn an_authority_survives_its_secret_and_half_a_secret_is_refused() {
         let domain = TrustDomain::default();
-        let made = Intermediate::issue_by(&Root::generate(&domain, now()).unwrap(), "west", now()).unwrap();
+        let made = make(&domain, "west", now()).unwrap();
         let mut kept = secret(made.pem());
         assert_eq!(pem(&kept).unwrap().ca_cert, made.pem().ca_cert);
         kept.data.as_mut().unwrap().remove("ca-key.pem");
         let refused = pem(&kept).unwrap_err().to_string();
         assert!(refused.contains("ca-key.pem"), "{refused}");
+    }
+
+    /// Its root's key is gone, so it can never be renewed: it must not end one day under a mesh that works.
+    #[test]
+    fn the_authority_that_nobody_can_renew_lives_as_long_as_its_root() {
+        let made = make(&TrustDomain::default(), "west", now()).unwrap().into_authority(now()).unwrap();
+        let left = made.not_after().as_secs() - now().as_secs();
+        assert!(left > 3649 * 24 * 3600, "{} days", left / (24 * 3600));
     }
 }

@@ -96,11 +96,11 @@ impl Leader {
             done.bundled = bundle(&self.cluster, &roots).await?;
         }
         let Some(published) = self.api.newest.load() else { return Ok(()) };
-        self.root_namespaces(&published, &roots, &mut done.rooted).await?;
-        // A Gateway that cannot be run keeps nobody else's status from being written.
+        // What cannot be written, or a Gateway that cannot be run, keeps nobody else's status from being written.
+        let rooted = self.root_namespaces(&published, &roots, &mut done.rooted).await;
         let run = done.gateways.run(&self.cluster, &published.world).await;
         done.statuses.write(&self.cluster, &self.api, &published, &done.gateways).await?;
-        run
+        rooted.and(run)
     }
 
     /// Writes the roots into every namespace that has not got them.
@@ -116,31 +116,63 @@ impl Leader {
             if rooted.contains(&namespace) {
                 continue;
             }
-            let maps: Api<ConfigMap> = Api::namespaced(self.cluster.client.clone(), &namespace);
-            let what = format!("ConfigMap {namespace}/{ROOTS} cannot be written");
-            let found = maps.get_opt(ROOTS).await.map_err(failed(what.clone()))?;
-            let same = found.is_some_and(|it| {
-                it.data.is_some_and(|data| data.get(ROOTS_KEY).is_some_and(|it| it == roots))
-            });
-            if !same {
-                let map = ConfigMap {
-                    metadata: ObjectMeta { name: Some(ROOTS.to_owned()), ..ObjectMeta::default() },
-                    data: Some(BTreeMap::from([(ROOTS_KEY.to_owned(), roots.to_owned())])),
-                    ..ConfigMap::default()
-                };
-                match maps.patch(ROOTS, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map)).await {
-                    Ok(_) => {}
-                    // A namespace that is going takes nothing new.
-                    Err(error) if super::is_status(&error, 403) || super::is_status(&error, 404) => {
-                        tracing::debug!(%error, namespace, "the roots are not written");
-                    }
-                    Err(error) => return Err(failed(what)(error)),
+            match root(&self.cluster, &namespace, roots).await? {
+                Rooting::Done => {}
+                Rooting::Ending => tracing::debug!(namespace, "the namespace is going, and gets no roots"),
+                Rooting::Refused(why) => {
+                    tracing::warn!(
+                        namespace,
+                        why,
+                        "the roots may not be written: new pods there will not start"
+                    );
                 }
             }
             rooted.insert(namespace);
         }
         Ok(())
     }
+}
+
+/// What came of giving a namespace the roots.
+#[derive(Debug, PartialEq)]
+enum Rooting {
+    /// It has them.
+    Done,
+    /// It is going, and takes nothing new.
+    Ending,
+    /// We may not: a right is missing, or a quota or a policy of the cluster is in the way.
+    Refused(String),
+}
+
+/// Writes the roots into a namespace unless it has them.
+async fn root(cluster: &Cluster, namespace: &str, roots: &str) -> Result<Rooting, KubernetesError> {
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), namespace);
+    let what = format!("ConfigMap {namespace}/{ROOTS} cannot be written");
+    let found = match maps.get_opt(ROOTS).await {
+        Err(error) if super::is_status(&error, 403) => return Ok(Rooting::Refused(error.to_string())),
+        found => found.map_err(failed(what.clone()))?,
+    };
+    if found.is_some_and(|it| it.data.is_some_and(|data| data.get(ROOTS_KEY).is_some_and(|it| it == roots))) {
+        return Ok(Rooting::Done);
+    }
+    let map = ConfigMap {
+        metadata: ObjectMeta { name: Some(ROOTS.to_owned()), ..ObjectMeta::default() },
+        data: Some(BTreeMap::from([(ROOTS_KEY.to_owned(), roots.to_owned())])),
+        ..ConfigMap::default()
+    };
+    match maps.patch(ROOTS, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map)).await {
+        Ok(_) => Ok(Rooting::Done),
+        Err(error) if super::is_status(&error, 404) || is_ending(&error) => Ok(Rooting::Ending),
+        Err(error) if super::is_status(&error, 403) => Ok(Rooting::Refused(error.to_string())),
+        Err(error) => Err(failed(what)(error)),
+    }
+}
+
+/// Whether the API server refuses because the namespace is going. It says "forbidden", as it does when a right is missing.
+fn is_ending(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403 && causes.any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// Keeps the bundle by which the API server verifies our webhook. `false`: there is no webhook yet (it is installed last).
@@ -171,6 +203,25 @@ async fn bundle(cluster: &Cluster, roots: &str) -> Result<bool, KubernetesError>
 mod tests {
     use super::*;
     use crate::kubernetes::fake::Fake;
+
+    #[tokio::test]
+    async fn roots_that_may_not_be_written_are_told_from_namespaces_that_go() {
+        let fake = Fake::start().await;
+        let path = |namespace: &str| format!("/api/v1/namespaces/{namespace}/configmaps/leno-ca-root-cert");
+        assert_eq!(root(&fake.cluster(), "shop", "roots").await.unwrap(), Rooting::Done);
+        assert_eq!(fake.get(&path("shop"))["data"]["root-cert.pem"], "roots");
+        fake.forbid(&path("locked"));
+        let refused = root(&fake.cluster(), "locked", "roots").await.unwrap();
+        assert!(matches!(&refused, Rooting::Refused(why) if why.contains("exceeded quota")), "{refused:?}");
+
+        let error = |causes: serde_json::Value| {
+            let status = json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "no", "details": {"causes": causes}});
+            kube::Error::Api(serde_json::from_value(status).unwrap())
+        };
+        let going = json!([{"reason": "NamespaceTerminating", "message": "namespace shop is being terminated", "field": "metadata.namespace"}]);
+        assert!(is_ending(&error(going)));
+        assert!(!is_ending(&error(json!([]))));
+    }
 
     #[tokio::test]
     async fn a_webhook_that_is_installed_later_gets_its_bundle_then() {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use leno_compile::RemoteCluster;
 use leno_identity::{
-    CONTROL_PLANE_DNS_NAME, ExpectedPeers, IdentityStore, TrustDomain, client_config, control_plane_identity,
+    CONTROL_PLANE_DNS_NAME, ExpectedPeers, IdentityStore, SpiffeId, TrustDomain, client_config,
 };
 use leno_model::ClusterName;
 use leno_xds::{
@@ -38,6 +38,8 @@ pub(crate) struct Listener {
     pub(crate) cluster: ClusterName,
     /// The mesh's trust domain.
     pub(crate) domain: TrustDomain,
+    /// Who control planes are, in each of its clusters.
+    pub(crate) control: SpiffeId,
     /// This control plane's certificate and trust.
     pub(crate) store: Arc<IdentityStore>,
     /// Where what is heard goes.
@@ -52,7 +54,7 @@ pub(crate) async fn listen_to(peer: PeerConfig, listener: Listener, stop: Cancel
     let have: Vec<_> = recalled.iter().map(|resource| (resource.key.clone(), resource.version)).collect();
     let state = ClientState::new(Limits::default(), node(&listener.cluster), have);
     let (runner, ends) = subscriber(state, ClientConfig::default());
-    let expected = ExpectedPeers::new([control_plane_identity(&listener.domain)]);
+    let expected = ExpectedPeers::new([listener.control.clone()]);
     let config = client_config(&listener.store, &expected, &[b"h2"]);
     let address = peer.address;
     let dial = move || dial(address, TlsConnector::from(config.clone()));

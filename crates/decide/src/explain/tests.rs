@@ -100,6 +100,23 @@ fn a_call_that_nobody_takes_is_not_served() {
 }
 
 #[test]
+fn an_endpoint_without_a_proxy_is_said_to_be_called_in_plaintext_or_not_at_all() {
+    let mut plain = endpoints();
+    plain.endpoints.iter_mut().for_each(|endpoint| endpoint.tunnel = Tunnel::Plain);
+    let without = client(&all()).apply([Change::Upsert(Resource::Endpoints(Arc::new(plain)))]);
+    let facts = request("/");
+    let said = explain(&call(&without, &facts), &[]).to_string();
+    assert!(said.contains("shop/cart-1 (by plaintext)"), "{said}");
+    let mut demanding = destination();
+    demanding.policy.tls = ClientTls::Mesh;
+    let demanding = without.apply([Change::Upsert(Resource::Destination(Arc::new(demanding)))]);
+    let said = explain(&call(&demanding, &facts), &[]).to_string();
+    assert!(said.contains("shop/cart-1 (fails: it has no proxy for mTLS)"), "{said}");
+    let with = explain(&call(&client(&all()), &facts), &[]).to_string();
+    assert!(with.contains("tier 1: shop/cart-1\n"), "{with}");
+}
+
+#[test]
 fn a_service_is_known_before_it_is_loaded() {
     let without_scope = all().into_iter().filter(|change| !matches!(change, Change::Scope(..)));
     let tables = Tables::new(WhoAmI::new(WorkloadId::new("web", "front-1"))).apply(without_scope);

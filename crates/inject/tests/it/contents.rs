@@ -120,6 +120,7 @@ fn the_proxy_is_told_who_it_is_by_the_pod_and_where_the_mesh_is_by_the_configura
         ("LENO_NETWORK", "vpc-1"),
         ("LENO_TRUST_DOMAIN", "cluster.local"),
         ("LENO_CONTROL", "leno-control.leno-system.svc:15012"),
+        ("LENO_CONTROL_NAMESPACE", "leno-system"),
     ] {
         assert_eq!(variable(name)["value"], value);
     }
@@ -157,7 +158,7 @@ fn labels_and_annotations_say_what_other_tools_look_for() {
     let metadata = &injected["metadata"];
     assert_eq!(metadata["labels"]["service.istio.io/canonical-name"], "shop-web");
     assert_eq!(metadata["labels"]["service.istio.io/canonical-revision"], "v2");
-    assert_eq!(metadata["labels"]["security.istio.io/tlsMode"], "istio");
+    assert_eq!(metadata["labels"]["security.istio.io/tlsMode"], "disabled");
     let annotations = &metadata["annotations"];
     assert_eq!(annotations["prometheus.io/scrape"], "true");
     assert_eq!(annotations["prometheus.io/port"], "15020");
@@ -169,6 +170,24 @@ fn labels_and_annotations_say_what_other_tools_look_for() {
     assert_eq!(status["volumes"], json!(["leno-state", "leno-token", "leno-ca-root"]));
     assert_eq!(status["revision"], "default");
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn a_live_istio_is_told_to_send_plaintext_and_to_leave_capture_to_us() {
+    let tls_mode = |config: &InjectionConfig, labels: &str| {
+        injected_with(config, &pod(labels, &[])).pod["metadata"]["labels"]["security.istio.io/tlsMode"]
+            .clone()
+    };
+    let beside = InjectionConfig::default();
+    assert_eq!(tls_mode(&beside, ""), "disabled");
+    assert_eq!(tls_mode(&beside, "security.istio.io/tlsMode=istio"), "istio", "the template's own is kept");
+    let in_place = InjectionConfig { istio_labels: true, ..InjectionConfig::default() };
+    assert_eq!(tls_mode(&in_place, ""), "istio", "Istio is gone, and its tools may go by the label");
+    for config in [beside, in_place] {
+        let injected = injected_with(&config, &pod("", &[])).pod;
+        let environment = init_container(&injected, "istio-proxy")["env"].as_array().unwrap().clone();
+        assert!(environment.contains(&json!({"name": "DISABLE_ENVOY", "value": "true"})), "{environment:?}");
+    }
 }
 
 #[test]

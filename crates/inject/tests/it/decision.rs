@@ -32,6 +32,10 @@ fn a_namespace_enrols_by_either_of_lenos_labels() {
     taken(&config, &enrolled(), &pod("", &[]), &Reason::NamespaceEnrolled("leno.dev/inject"));
     let rev = namespace("leno.dev/rev=default");
     taken(&config, &rev, &pod("", &[]), &Reason::NamespaceEnrolled("leno.dev/rev"));
+    let yes = namespace("leno.dev/inject=true");
+    taken(&config, &yes, &pod("", &[]), &Reason::NamespaceEnrolled("leno.dev/inject"));
+    let no = namespace("leno.dev/inject=false");
+    left(&config, &no, &pod("", &[]), &Reason::NamespaceSaysNo("leno.dev/inject"));
     left(&config, &namespace(""), &pod("", &[]), &Reason::NotEnrolled);
     left(
         &config,
@@ -54,6 +58,8 @@ fn istios_labels_enrol_only_where_the_installation_says_so_and_istio_injection_w
     }
     let both = namespace("istio-injection=enabled istio.io/rev=other");
     taken(&of_istio(), &both, &pod("", &[]), &Reason::NamespaceEnrolled("istio-injection"));
+    let unclear = Reason::NamespaceUnclear("istio-injection", "true".to_owned());
+    left(&of_istio(), &namespace("istio-injection=true"), &pod("", &[]), &unclear);
     let rev = namespace("istio.io/rev=default");
     taken(&of_istio(), &rev, &pod("", &[]), &Reason::NamespaceEnrolled("istio.io/rev"));
     let hidden = namespace("istio-injection=enabled leno.dev/inject=disabled");
@@ -172,8 +178,8 @@ proptest! {
     #[test]
     fn what_would_be_injected_is_selected_by_a_webhook(
         in_namespace in labels(&[
-            ("leno.dev/inject", &["enabled", "disabled", "odd"]), ("leno.dev/rev", &["default", "canary", "prod", "old"]),
-            ("istio-injection", &["enabled", "disabled", "odd"]), ("istio.io/rev", &["default", "canary", "prod", "old"]),
+            ("leno.dev/inject", &["enabled", "true", "disabled", "false", "odd"]), ("leno.dev/rev", &["default", "canary", "prod", "old"]),
+            ("istio-injection", &["enabled", "true", "disabled", "odd"]), ("istio.io/rev", &["default", "canary", "prod", "old"]),
         ]),
         on_pod in labels(&[
             ("leno.dev/inject", &["enabled", "true", "disabled", "odd"]), ("leno.dev/rev", &["default", "canary", "old"]),

@@ -30,8 +30,15 @@ fn every_program_of_an_image_finds_its_libraries_in_it() {
     for (image, programs) in [("proxy", &["leno-proxy", "nft"][..]), ("control", &["leno-control"])] {
         let folder = tempfile::tempdir().unwrap();
         let files = collect(image, folder.path());
+        let (data, files): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|file| file.ends_with("etc/ssl/certs/ca-certificates.crt"));
         let names: Vec<_> = files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, programs);
+        // Without authorities no server outside the mesh can be verified.
+        assert_eq!(data.len(), usize::from(image == "proxy"));
+        for file in data {
+            assert!(fs::read_to_string(file).unwrap().contains("-----BEGIN CERTIFICATE-----"));
+        }
         for file in files {
             let output = Command::new("ldd").arg(&file).output().unwrap();
             let text = String::from_utf8(output.stdout).unwrap();

@@ -14,6 +14,20 @@ fn refusal(file: &str, set: &[&str]) -> String {
 }
 
 #[test]
+fn an_unknown_value_is_told_once() {
+    let overrides = Overrides { files: Vec::new(), set: vec!["proxy.colour=red".to_owned()] };
+    let error = leno_install::values(&overrides).unwrap_err();
+    let mut told = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        told.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    assert_eq!(told.matches("unknown field `colour`").count(), 1, "{told}");
+    assert!(told.contains("proxy.colour"), "{told}");
+}
+
+#[test]
 fn the_charts_values_are_the_defaults() {
     let theirs = documents(&fs::read_to_string(chart().join("values.yaml")).unwrap()).remove(0);
     assert_eq!(theirs, serde_json::to_value(Values::default()).unwrap());

@@ -18,7 +18,10 @@ use leno_identity::{
 use leno_model::{Millis, TrustDomain};
 use leno_xds::proto::identity::{IssueRequest, identity_client::IdentityClient};
 use rand::Rng as _;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{control_link::ControlLink, persist::StateDir};
@@ -36,6 +39,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// A renewal may fail for so long without a warning, where the certificate lasts longer: control planes are restarted.
 const QUIET: Duration = Duration::from_secs(60);
+
+/// Between two looks at the file of roots: a root that a control plane shows from one moment to the next is in it for a while
+/// before, and certificates are renewed twice a day only.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// What proves who a proxy is before it has a certificate.
 #[derive(Clone, Debug, Default)]
@@ -124,10 +131,18 @@ impl Enrolment {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let (mut pause, mut failures) = (FIRST_PAUSE, Failures::default());
         let mut due = Instant::now() + self.use_for();
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(due) => {}
+                _ = look.tick() => {
+                    if let Err(error) = self.believe_file() {
+                        tracing::debug!(cause = chain(&error), "no new roots");
+                    }
+                    continue;
+                }
             }
             match tokio::time::timeout(ISSUE_TIMEOUT, self.issue()).await.unwrap_or(Err(EnrolError::Timeout))
             {
@@ -221,7 +236,7 @@ impl Enrolment {
         }
     }
 
-    /// A root that was replaced is believed from the next connection on, beside those that came with the last certificate.
+    /// A root that is new in the file is believed from the next connection on, beside those that came with the last certificate.
     fn believe_file(&self) -> Result<(), EnrolError> {
         let Roots::File { file } = &self.roots else { return Ok(()) };
         let unusable = |error: TrustProblem| EnrolError::Unusable(format!("{}: {error}", file.display()));
@@ -234,6 +249,7 @@ impl Enrolment {
         if !new.is_empty() {
             roots.extend(new);
             let joined = TrustBundle::new(self.trust_domain.clone(), roots).map_err(unusable)?;
+            tracing::info!("the mesh has new roots");
             self.store.set_trust(trust.with(joined));
         }
         Ok(())
@@ -254,9 +270,49 @@ pub(crate) fn now() -> UnixTime {
 
 #[cfg(test)]
 mod tests {
+    use leno_ca::{Intermediate, Root};
+    use leno_identity::SpiffeId;
+
     use super::*;
 
     const DAY: Duration = Duration::from_secs(86_400);
+
+    #[tokio::test(start_paused = true)]
+    async fn new_roots_are_believed_long_before_a_certificate_is_due() {
+        let domain = TrustDomain::default();
+        let [old, new] = [(); 2].map(|()| Root::generate(&domain, now()).unwrap());
+        let authority = Intermediate::issue_by(&old, "west", now()).unwrap().into_authority(now()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let identity = SpiffeId::workload(&domain, "shop", "web").unwrap();
+        let issued = authority.issue(&csr_for(&key).unwrap(), &identity, DAY, now()).unwrap();
+        let certificate = WorkloadCertificate::new(issued.chain, key).unwrap();
+        let store = IdentityStore::with_certificate(Trust::new([old.bundle().unwrap()]), certificate);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, old.certificate_pem()).unwrap();
+        let enrolment = Enrolment {
+            link: Arc::new(ControlLink::new(Vec::new(), identity, &store)),
+            store: store.clone(),
+            trust_domain: domain.clone(),
+            ttl: Millis(86_400_000),
+            join_token: JoinToken::None,
+            roots: Roots::File { file: file.path().to_owned() },
+            problem: watch::channel(None).0,
+            state: None,
+        };
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(enrolment.run(stop.clone()));
+        let known = || store.trust().bundle(domain.as_str()).unwrap().roots().len();
+        tokio::time::sleep(LOOK * 2).await;
+        assert_eq!(known(), 1);
+        std::fs::write(&file, old.certificate_pem() + &new.certificate_pem()).unwrap();
+        tokio::time::sleep(LOOK * 2).await;
+        assert_eq!(known(), 2, "its certificate is good for half a day more");
+        std::fs::write(&file, "half a file").unwrap();
+        tokio::time::sleep(LOOK * 2).await;
+        assert_eq!(known(), 2);
+        stop.cancel();
+        running.await.unwrap();
+    }
 
     #[test]
     fn without_a_certificate_each_cause_is_told_at_once_and_once() {

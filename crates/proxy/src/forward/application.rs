@@ -14,7 +14,7 @@ use http::{Request, Response, StatusCode, header};
 use leno_telemetry::{ResponseFlags, Step, record::inbound_cluster};
 
 use super::{
-    connect::Security,
+    connect::{ConnectError, Security},
     exchange::{Hop, HopError, exchange},
     pool::{PoolKey, Version},
 };
@@ -110,7 +110,7 @@ fn failed(asked: &Request<()>, port: u16, error: &HopError, record: &mut OpenRec
             ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
             "upstream_reset_before_response_started{connection_failure}",
             false,
-            format!("the application does not answer on port {port}: {cause}"),
+            format!("the application does not answer on port {port}: {}", why(cause)),
         ),
         HopError::Overflow => (
             ResponseFlags::UPSTREAM_OVERFLOW,
@@ -157,6 +157,15 @@ fn failed(asked: &Request<()>, port: u16, error: &HopError, record: &mut OpenRec
         respond::mark_not_delivered(&mut response);
     }
     response
+}
+
+/// Without the address, which is no news to a client of the mesh and none of the business of others.
+fn why(cause: &ConnectError) -> String {
+    match cause {
+        ConnectError::Tcp { source, .. } => source.to_string(),
+        ConnectError::Timeout(_) => "connecting timed out".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// What answers of our own depend on, kept while the request itself is sent.

@@ -32,6 +32,7 @@ use crate::{
         cluster::{Choice, InFlight},
         health::Outcome,
     },
+    bootstrap::Role,
     core::Core,
     http::{Body, BodyError, BodyStream, Delivery, SendFailure, hop},
     policy::Admitted,
@@ -134,8 +135,12 @@ impl Call<'_> {
             BackendState::Ready(ready) => ready,
             BackendState::Unresolved { status, reason } => {
                 record.outcome(ResponseFlags::NO_CLUSTER, "cluster_not_found");
+                if let Some(details) = record.details() {
+                    details.upstream_transport_failure = Some((&*reason).into());
+                }
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                return respond::plain(&self.carried.request, status, &reason);
+                let words = self.core.shared.words(&reason, respond::NO_BACKEND);
+                return respond::plain(&self.carried.request, status, words);
             }
         };
         let target = self.core.targets.get(self.core, self.carried.tables, &ready);
@@ -321,7 +326,13 @@ impl Call<'_> {
             target.cluster.peer(position).health.leaves(self.core.shared.clock());
         }
         hop::prepare_response(&mut parts.headers, status == 101);
-        let response = Response::from_parts(parts, holding(body, in_flight));
+        let response = match self.core.shared.bootstrap.role {
+            // The peer's proxy says why, and that is for the mesh.
+            Role::Gateway if not_delivered => {
+                respond::plain(&self.carried.request, parts.status, respond::NOT_AVAILABLE)
+            }
+            Role::Gateway | Role::Sidecar => Response::from_parts(parts, holding(body, in_flight)),
+        };
         let outcome = if not_delivered {
             AttemptOutcome::NotDelivered
         } else {
@@ -332,7 +343,7 @@ impl Call<'_> {
 
     fn failed(&self, target: &Target, position: usize, error: HopError, record: &mut OpenRecord) -> Tried {
         let request = &self.carried.request;
-        let (outcome, health, flags, details, message) = match &error {
+        let (outcome, health, flags, details, message, general) = match &error {
             HopError::Connect(cause) => {
                 let text = chain(cause);
                 (
@@ -341,6 +352,7 @@ impl Call<'_> {
                     ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
                     "upstream_reset_before_response_started{connection_failure}",
                     text,
+                    "the service cannot be reached",
                 )
             }
             HopError::Overflow => (
@@ -349,6 +361,7 @@ impl Call<'_> {
                 ResponseFlags::UPSTREAM_OVERFLOW,
                 "upstream_reset_before_response_started{overflow}",
                 "too many connections to the service".to_owned(),
+                "too many connections to the service",
             ),
             HopError::Send(_, cause) if matches!(cause.failure, SendFailure::RequestBody(_)) => (
                 None,
@@ -356,17 +369,24 @@ impl Call<'_> {
                 ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
                 "downstream_remote_disconnect",
                 cause.to_string(),
+                "the request's body failed",
             ),
             // Nobody but the client is at fault, and no endpoint could have carried it.
-            HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadRequest(_)) => {
-                (None, None, ResponseFlags::INVALID_HEADERS, "request_not_forwardable", cause.to_string())
-            }
+            HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadRequest(_)) => (
+                None,
+                None,
+                ResponseFlags::INVALID_HEADERS,
+                "request_not_forwardable",
+                cause.to_string(),
+                "the request cannot be forwarded",
+            ),
             HopError::Send(_, cause) if matches!(cause.failure, SendFailure::BadResponse(_)) => (
                 Some(AttemptOutcome::Status { code: 502, grpc: None }),
                 Some(Outcome::Broken),
                 ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
                 "upstream_protocol_error",
                 cause.to_string(),
+                "the service's response is malformed",
             ),
             HopError::Send(delivery, cause) => (
                 Some(match delivery {
@@ -377,6 +397,7 @@ impl Call<'_> {
                 ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
                 "upstream_reset_before_response_started{connection_termination}",
                 cause.to_string(),
+                "the connection to the service closed before a response",
             ),
         };
         if let Some(health) = health {
@@ -393,7 +414,7 @@ impl Call<'_> {
             _ if flags == ResponseFlags::INVALID_HEADERS => StatusCode::BAD_REQUEST,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let mut response = respond::plain(request, status, &message);
+        let mut response = respond::plain(request, status, self.core.shared.words(&message, general));
         let overflow = matches!(error, HopError::Overflow);
         if overflow || matches!(outcome, Some(AttemptOutcome::ConnectFailure | AttemptOutcome::NotSent)) {
             respond::mark_not_delivered(&mut response);

@@ -54,6 +54,14 @@ pub(crate) enum ConnectError {
     /// The destination's TLS policy forbids plaintext, and the endpoint has no proxy.
     #[error("the endpoint has no proxy, and the DestinationRule asks for mTLS")]
     NoPeer,
+    /// There is nothing to verify a server outside the mesh with.
+    #[error("{host} cannot be verified: {why}")]
+    Unverifiable {
+        /// The server's name.
+        host: String,
+        /// Why.
+        why: String,
+    },
     /// The handshake's name is not one that TLS can carry.
     #[error("{0} cannot be a server name")]
     BadName(String),

@@ -2,10 +2,12 @@
 //!
 //! Invariant: a view is made anew when the endpoints or the destination's policy change, and only then.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, path::Path, rc::Rc, sync::Arc, time::Duration};
 
 use leno_decide::{Limits, ReadyBackend, Tables, locality};
-use leno_identity::{ExpectedPeers, PlainTrust, client_config, plain_client_config};
+use leno_identity::{
+    ExpectedPeers, PlainTrust, client_config, originate::SYSTEM_AUTHORITIES, plain_client_config,
+};
 use leno_model::{ClientTls, Destination, Endpoint, EndpointSet, Millis, Port, Protocol, ServiceId, Tunnel};
 use leno_telemetry::{PeerMeta, ServiceMeta, record::outbound_cluster};
 use rustls::ClientConfig;
@@ -18,9 +20,6 @@ use crate::{balance::cluster::Cluster, core::Core, preface};
 
 /// An idle connection to a peer is closed by the client after this long; its server waits longer (PAINS P2).
 pub(crate) const IDLE: Millis = Millis(60_000);
-
-/// Authorities for servers outside the mesh.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 type Key = (ServiceId, Port, Option<Arc<str>>);
 
@@ -180,12 +179,13 @@ impl Target {
         let trust = if insecure {
             PlainTrust::Unverified
         } else {
-            authorities = std::fs::read(SYSTEM_AUTHORITIES).unwrap_or_default();
+            authorities = system_authorities(Path::new(SYSTEM_AUTHORITIES))
+                .map_err(|why| ConnectError::Unverifiable { host: sni.to_string(), why })?;
             PlainTrust::Authorities(&authorities)
         };
         let outside_alpn: &[&[u8]] = if alpn == preface::ALPN_H2 { &[b"h2"] } else { &[b"http/1.1"] };
         let config = plain_client_config(trust, names, None, outside_alpn)
-            .map_err(|error| ConnectError::BadName(format!("{sni}: {error}")))?;
+            .map_err(|error| ConnectError::Unverifiable { host: sni.to_string(), why: error.to_string() })?;
         self.configs.borrow_mut().insert(alpn, config.clone());
         Ok(config)
     }
@@ -231,5 +231,33 @@ impl Target {
         });
         peers.insert(endpoint.uid.clone(), meta.clone());
         meta
+    }
+}
+
+/// The authorities that the image, or the machine, brings for servers outside the mesh.
+fn system_authorities(path: &Path) -> Result<Vec<u8>, String> {
+    let why =
+        |why: &dyn std::fmt::Display| format!("the authorities in {} cannot be used: {why}", path.display());
+    match std::fs::read(path) {
+        Ok(bytes) if bytes.windows(10).any(|window| window == b"-----BEGIN") => Ok(bytes),
+        Ok(_) => Err(why(&"there is no certificate in it")),
+        Err(error) => Err(why(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_authorities_are_an_error_that_names_their_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca-certificates.crt");
+        let why = system_authorities(&path).unwrap_err();
+        assert!(why.contains("ca-certificates.crt") && why.contains("No such file"), "{why}");
+        std::fs::write(&path, "").unwrap();
+        assert!(system_authorities(&path).unwrap_err().contains("no certificate"));
+        std::fs::write(&path, "-----BEGIN CERTIFICATE-----").unwrap();
+        assert!(system_authorities(&path).is_ok());
     }
 }

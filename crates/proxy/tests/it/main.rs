@@ -8,10 +8,11 @@ mod hop;
 mod leaving;
 mod open;
 mod rig;
+mod words;
 
 use std::io::{Read, Write};
 
-use rig::{App, RAW, Rig, admin, app_address, ask, dial, proxy_address, until};
+use rig::{App, RAW, Rig, admin, app_address, ask, dial, page_at, proxy_address, until};
 
 const ONLY_CLIENT_READS: &str = "
 apiVersion: security.istio.io/v1
@@ -59,6 +60,20 @@ async fn a_request_goes_over_mtls_and_both_sides_count_it() {
         admin("client-0", "/stats/prometheus").await.contains(r#"hop="both""#),
         "both hops' overhead is reported"
     );
+}
+
+/// A gateway's load balancer shows 15021 to everybody: names of services and their traffic are not for everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_port_tells_health_and_nothing_else() {
+    let rig = Rig::start("", 1).await;
+    let _proxy = rig.proxy("web-0").await;
+    assert_eq!(page_at("web-0", 15021, "/healthz/ready").await, "LIVE\n");
+    for page in ["/stats/prometheus", "/metrics", "/config_dump", "/certs", "/app-health/web/livez"] {
+        assert_eq!(page_at("web-0", 15021, page).await, "no such page\n", "{page}");
+    }
+    for port in [15020, 15090] {
+        assert!(page_at("web-0", port, "/stats/prometheus").await.contains("leno_certificate"), "{port}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

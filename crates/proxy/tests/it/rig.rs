@@ -348,9 +348,14 @@ pub(crate) fn is_closed(stream: &mut TcpStream) -> bool {
 
 /// A page of a proxy's admin port.
 pub(crate) async fn admin(pod: &str, page: &str) -> String {
+    page_at(pod, 15000, page).await
+}
+
+/// A page of one of a proxy's own ports.
+pub(crate) async fn page_at(pod: &str, port: u16, page: &str) -> String {
     let (address, page) = (proxy_address(pod), page.to_owned());
     let ask = move || {
-        let mut stream = TcpStream::connect((address, 15000)).unwrap();
+        let mut stream = TcpStream::connect((address, port)).unwrap();
         write!(stream, "GET {page} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).unwrap();

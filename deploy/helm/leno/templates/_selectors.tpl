@@ -55,7 +55,7 @@
 {{ include "leno.oneWebhook" (dict "root" $root "name" (print .prefix "rev.namespace") "namespaces" (concat .hidden (list $unswitched $named)) "pods" list) }}
 {{ include "leno.oneWebhook" (dict "root" $root "name" (print .prefix "rev.object") "namespaces" (concat .hidden $silent) "pods" (list $named)) }}
 {{- if has "default" $revisions }}
-{{- $enabled := dict "key" .namespace "operator" "In" "values" (list "enabled") }}
+{{- $enabled := dict "key" .namespace "operator" "In" "values" (ternary (list "enabled" "true") (list "enabled") (eq .namespace "leno.dev/inject")) }}
 {{- $asking := dict "key" .pod "operator" "In" "values" (list "enabled" "true") }}
 {{ include "leno.oneWebhook" (dict "root" $root "name" (print .prefix "namespace") "namespaces" (concat .hidden (list $enabled)) "pods" list) }}
 {{ include "leno.oneWebhook" (dict "root" $root "name" (print .prefix "object") "namespaces" (concat .hidden $silent) "pods" (list $unnamed $asking)) }}
