@@ -271,7 +271,7 @@ fn beside_a_live_istio_nothing_is_said_of_its_classes_its_gateways_and_their_rou
         let said = compiled.statuses.iter().filter(|(_, status)| **status != crate::ObjectStatus::default());
         said.map(|(key, _)| format!("{} {}", key.kind.info().name, key.name)).collect()
     };
-    let all = ["Gateway edge", "GatewayClass istio", "HTTPRoute any", "HTTPRoute cart", "HTTPRoute lost"];
+    let all = ["GatewayClass istio", "Gateway edge", "HTTPRoute any", "HTTPRoute cart", "HTTPRoute lost"];
     assert_eq!(statuses(&class("istio", "istio.io"), "istio", true), all);
     assert!(statuses(&class("istio", "istio.io"), "istio", false).is_empty());
     assert!(statuses("", "unwritten", false).is_empty(), "it may be anybody's");
