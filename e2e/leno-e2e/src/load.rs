@@ -46,7 +46,8 @@ pub(crate) struct Seen {
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Failure {
     pub(crate) number: u64,
-    at_seconds: f64,
+    /// Seconds from the load's start.
+    pub(crate) at_seconds: f64,
     reason: String,
 }
 

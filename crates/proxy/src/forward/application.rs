@@ -155,6 +155,8 @@ fn failed(asked: &Request<()>, port: u16, error: &HopError, record: &mut OpenRec
     let mut response = respond::plain(asked, status, &message);
     if !delivered {
         respond::mark_not_delivered(&mut response);
+    } else if flags == ResponseFlags::UPSTREAM_CONNECTION_TERMINATION {
+        respond::mark_broken(&mut response);
     }
     response
 }

@@ -307,6 +307,7 @@ impl Call<'_> {
         // Only what came over the mesh's mTLS is a peer's word: a DestinationRule may have an endpoint spoken to in plaintext.
         let peer = !target.is_plain(target.cluster.peer(position).endpoint());
         let not_delivered = parts.headers.remove(preface::NOT_DELIVERED).is_some() && peer;
+        let broken = parts.headers.remove(preface::BROKEN).is_some() && peer;
         let leaving = parts.headers.remove(preface::LEAVING).is_some() && peer;
         if !peer {
             preface::strip(&mut parts.headers);
@@ -324,6 +325,9 @@ impl Call<'_> {
         let response = Response::from_parts(parts, holding(body, in_flight));
         let outcome = if not_delivered {
             AttemptOutcome::NotDelivered
+        } else if broken {
+            // An application that ends breaks all of its requests at once, as a proxy that ends does.
+            AttemptOutcome::Reset { may_be_delivered: true }
         } else {
             AttemptOutcome::Status { code: status, grpc }
         };
