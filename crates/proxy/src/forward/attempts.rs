@@ -486,7 +486,7 @@ pub(crate) async fn hop_to(
     Ok(Hop {
         key: PoolKey { address, uid: endpoint.uid.clone(), name: target.pool_name(plain), version },
         security: target.security(core, endpoint, alpn)?,
-        connect_timeout: target.connect_timeout(),
+        within: target.within(position),
         idle: limits.http_idle_timeout.duration().min(idle),
         max_age: [longest, proved].into_iter().flatten().min(),
         max_requests: limits.max_requests_per_connection,

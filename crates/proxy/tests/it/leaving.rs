@@ -1,10 +1,15 @@
 //! Endpoints that leave, with and without a word: what callers notice of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use leno_model::Millis;
 use leno_proxy::{JoinToken, Proxy, Workers};
-use tokio::{io::AsyncReadExt as _, net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use crate::{
     rig::{App, Rig, admin, app_address, ask, proxy_address, until},
@@ -64,6 +69,26 @@ async fn requests_that_never_left_go_elsewhere_however_many_they_are() {
     drop((silent, held));
     all_are_answered(asked).await;
     assert_eq!(app.count(), MANY);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_does_not_answer_costs_nobody_a_request() {
+    let rig = Rig::start(ROUND_ROBIN, 2).await;
+    let app = App::start("web-1", 200).await;
+    let (_server, _client) = (rig.proxy("web-1").await, rig.proxy("client-0").await);
+    // Its queue is full, so that the kernel lets attempts to connect wait, as a pod does that is gone.
+    let gone = TcpSocket::new_v4().unwrap();
+    let address = SocketAddr::new(proxy_address("web-0"), 15008);
+    gone.bind(address).unwrap();
+    let _listening = gone.listen(1).unwrap();
+    let mut queue = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        queue.push(stream.unwrap());
+    }
+    for method in ["POST", "GET"] {
+        all_are_answered(many(method)).await;
+    }
+    assert_eq!(app.count(), 2 * MANY);
 }
 
 #[tokio::test(flavor = "multi_thread")]
