@@ -57,7 +57,8 @@ fn keep_those_cut_off(view: &View<'_>, endpoints: &mut [Endpoint]) {
         return;
     }
     for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.cluster == view.settings.cluster) {
-        let pod = view.pod(&endpoint.workload.namespace, &endpoint.workload.name);
+        let WorkloadId { namespace, name } = &endpoint.workload;
+        let pod = view.pod(namespace.as_str(), name);
         if pod.is_some_and(pods::is_cut_off) {
             endpoint.state = EndpointState::Ready;
         }
