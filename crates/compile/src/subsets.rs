@@ -100,7 +100,7 @@ mod tests {
 
     fn undefined_in(text: &str) -> Vec<String> {
         let parsed = leno_apis::parse("x.yaml", text);
-        undefined(parsed.objects.iter())
+        undefined(parsed.objects.iter().map(|object| &**object))
             .into_iter()
             .map(|it| format!("{} {}", it.hosts[0], it.subset))
             .collect()

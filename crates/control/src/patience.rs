@@ -72,7 +72,7 @@ impl Patience {
                 self.waiting.push((it, now));
             }
         }
-        let mut reading = None;
+        let mut reading: Option<Reading> = None;
         for _ in 0..ROUNDS {
             let lacking = undefined_in(reading.as_ref().unwrap_or(wanted));
             let held = lacking.iter().filter(|it| !has(&over, it)).collect::<Vec<_>>();
@@ -153,7 +153,7 @@ mod tests {
                 "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: back, namespace: shop}}\nspec: {spec}\n"
             );
             let object = leno_apis::parse("x.yaml", &text).objects.remove(0);
-            reading.objects.insert(object.reference(), Arc::new(object));
+            reading.objects.insert(object.reference(), object);
         }
         Arc::new(reading)
     }
