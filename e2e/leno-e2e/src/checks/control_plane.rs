@@ -99,9 +99,11 @@ pub(super) fn webhook_is_away(mesh: &Mesh) -> anyhow::Result<()> {
         ensure!(mesh.addresses(APPS, "back")? == before, "servers are gone before new ones are there");
         scale(west, OF_CONTROL, CONTROL, 2)?;
         west.rolled_out(APPS, "back")?;
-        let after = mesh.addresses(APPS, "back")?;
-        ensure!(before.iter().all(|address| !after.contains(address)), "the rollout has not ended");
-        Ok(())
+        until(60, || {
+            let after = mesh.addresses(APPS, "back")?;
+            ensure!(before.iter().all(|address| !after.contains(address)), "old servers are still there");
+            Ok(())
+        })
     })?;
     west.run("-n plain delete pod newcomer").map(drop)
 }
