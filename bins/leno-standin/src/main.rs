@@ -3,8 +3,9 @@
 //! On Kubernetes the pod says who it is: its host name, and the service account token that is mounted into it.
 
 mod client;
+mod udp;
 
-use std::{fs, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -39,6 +40,15 @@ struct Arguments {
     /// A port with a TCP echo that speaks first
     #[arg(long, value_name = "PORT")]
     server_first: Option<u16>,
+    /// A UDP port that answers each datagram with the address that it came from
+    #[arg(long, value_name = "PORT")]
+    udp: Option<u16>,
+    /// Behave as the services of Bookinfo do, each as its `app` says
+    #[arg(long)]
+    bookinfo: bool,
+    /// Note each request that has a `request-number`, when it is received, in a file of this folder
+    #[arg(long, value_name = "FOLDER", env = "NOTES")]
+    notes: Option<PathBuf>,
     /// Call what is no data store by gRPC rather than HTTP/1.1
     #[arg(long, env = "GRPC_CALLS")]
     grpc_calls: bool,
@@ -58,6 +68,11 @@ struct Arguments {
 enum Errand {
     Get(client::Get),
     Load(client::Requests),
+    Watch(client::Watch),
+    /// Send a datagram and print the answer; the exit code is 1 when there is none within 5 s
+    AskUdp {
+        address: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -78,9 +93,14 @@ async fn serve(mut arguments: Arguments) -> anyhow::Result<()> {
     match arguments.errand.take() {
         Some(Errand::Get(get)) => return client::get(get).await,
         Some(Errand::Load(requests)) => return client::load(requests, terminate).await,
+        Some(Errand::Watch(watch)) => return client::watch(watch, terminate).await,
+        Some(Errand::AskUdp { address }) => return udp::ask(&address).await,
         None => {}
     }
-    let running = StandIn::start(spec(arguments), Dialer::by_system())?;
+    if let Some(port) = arguments.udp {
+        tokio::spawn(udp::answer(udp::bind(port).await?));
+    }
+    let running = StandIn::start(spec(arguments)?, Dialer::by_system())?;
     terminate.recv().await;
     if !close_at_once {
         tokio::time::sleep(Duration::from_secs(linger)).await;
@@ -89,7 +109,7 @@ async fn serve(mut arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn spec(arguments: Arguments) -> StandInSpec {
+fn spec(arguments: Arguments) -> anyhow::Result<StandInSpec> {
     let Arguments {
         errand: _,
         app,
@@ -97,6 +117,9 @@ fn spec(arguments: Arguments) -> StandInSpec {
         mut http,
         tcp,
         server_first,
+        udp: _,
+        bookinfo,
+        notes,
         grpc_calls,
         close_at_once: _,
         grace: _,
@@ -123,16 +146,19 @@ fn spec(arguments: Arguments) -> StandInSpec {
         variables.iter().map(|(name, value)| (name.as_str(), value.as_str())),
         |host, port| Some(protocol_of(host, port, grpc_calls)),
     );
-    StandInSpec {
-        name: std::env::var("HOSTNAME").unwrap_or_default(),
-        behaviour: BehaviourFile::default().for_workload(&namespace, &app, &version),
+    let behaviours = if bookinfo { BehaviourFile::bookinfo()? } else { BehaviourFile::default() };
+    let name = std::env::var("HOSTNAME").unwrap_or_default();
+    Ok(StandInSpec {
+        behaviour: behaviours.for_workload(&namespace, &app, &version),
+        notes: notes.map(|folder| folder.join(&name)),
+        name,
         namespace,
         service_account,
         app,
         version,
         listeners,
         calls,
-    }
+    })
 }
 
 /// What kubelet adds for each Service: `CART_SERVICE_HOST`, `CART_PORT_80_TCP_ADDR` and the like.

@@ -123,6 +123,7 @@ fn running(
         pod_ips: vec![address],
         phase: Some("Running".to_owned()),
         ready: true,
+        containers_ready: true,
     };
     Arc::new(AnyObject::Pod(Object {
         kind: Kind::Pod,

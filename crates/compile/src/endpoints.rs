@@ -43,10 +43,26 @@ pub(crate) fn set(view: &View<'_>, service: &Registered<'_>) -> EndpointSet {
         let through = export.endpoints.iter().enumerate();
         endpoints.extend(through.filter_map(|(nth, endpoint)| from_elsewhere(view, remote, nth, endpoint)));
     }
+    keep_those_cut_off(view, &mut endpoints);
     endpoints.sort_by(|a, b| (&a.workload, &a.cluster).cmp(&(&b.workload, &b.cluster)));
     stale.sort();
     stale.dedup();
     EndpointSet { service: service.id.clone(), endpoints, stale }
+}
+
+/// When nothing is ready, whoever is not only because Kubernetes has not heard of its machine takes work after all: an API server
+/// that was away for a minute says so of every machine, and all of them are well.
+fn keep_those_cut_off(view: &View<'_>, endpoints: &mut [Endpoint]) {
+    if endpoints.iter().any(|endpoint| endpoint.state == EndpointState::Ready) {
+        return;
+    }
+    for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.cluster == view.settings.cluster) {
+        let WorkloadId { namespace, name } = &endpoint.workload;
+        let pod = view.pod(namespace.as_str(), name);
+        if pod.is_some_and(pods::is_cut_off) {
+            endpoint.state = EndpointState::Ready;
+        }
+    }
 }
 
 /// The identities that a service's mesh endpoints have.

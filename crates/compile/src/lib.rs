@@ -22,6 +22,7 @@
 //! | `gateway` | gateways of both APIs |
 //! | [`status`] | conditions of objects |
 //! | [`codes`] | diagnostics of this crate |
+//! | [`subsets`] | subsets that are led to and not defined |
 //! | [`closure`] | which resources a consumer needs |
 //! | [`incremental`] | units, their reads and their recomputation |
 
@@ -47,6 +48,7 @@ mod routes;
 mod services;
 pub mod settings;
 pub mod status;
+pub mod subsets;
 mod traffic_policy;
 mod view;
 mod virtual_service;

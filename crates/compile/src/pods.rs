@@ -75,6 +75,15 @@ pub(crate) fn state(pod: &Object<Pod>) -> EndpointState {
     }
 }
 
+/// Whether it is not ready for want of its machine's word alone: Kubernetes takes `Ready` from the pods of a machine that it has
+/// not heard of, and leaves what the machine said last of their containers.
+pub(crate) fn is_cut_off(pod: &Object<Pod>) -> bool {
+    let status = &pod.spec.status;
+    state(pod) == EndpointState::NotReady
+        && status.containers_ready
+        && pod.spec.spec.readiness_gates.is_empty()
+}
+
 /// Where it runs: its own label, its node's labels, else where the cluster is.
 pub(crate) fn locality(view: &View<'_>, pod: &Object<Pod>) -> Locality {
     let own = ["topology.istio.io/locality", "istio-locality"];

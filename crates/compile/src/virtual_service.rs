@@ -124,7 +124,7 @@ pub(crate) fn variants(view: &View<'_>, service: &Registered<'_>) -> BTreeSet<Na
 }
 
 /// Everything that a VirtualService sends to.
-fn destinations(rule: &VirtualService) -> impl Iterator<Item = &api::Destination> {
+pub(crate) fn destinations(rule: &VirtualService) -> impl Iterator<Item = &api::Destination> {
     let actions = rule.http.iter().filter_map(|route| route.action.ok());
     let mirrors = actions.clone().flat_map(|action| &action.mirrors).map(|mirror| &mirror.destination);
     let of_streams =

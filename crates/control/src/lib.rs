@@ -13,6 +13,7 @@
 //! | [`config`] | what a control plane is told at its start |
 //! | `control` | its parts, started and stopped |
 //! | `input` | the source of objects, followed |
+//! | `patience` | what stays in force while a route waits for its subset |
 //! | `store` | the one writer |
 //! | `publish` | the compilation as a catalog, and what changed in it |
 //! | `published` | what is in force |
@@ -35,6 +36,7 @@ mod identity_service;
 mod input;
 mod kubernetes;
 mod listen;
+mod patience;
 mod peering;
 mod publish;
 mod published;

@@ -11,13 +11,17 @@ use leno_compile::{Change, Compiler, Delta, ObjectKey, RemoteCluster, World};
 use leno_model::ResourceKey as ModelKey;
 use leno_sources::Reading;
 use leno_xds::{Change as Publication, transport::Publisher};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::now,
     config::ControlConfig,
     input::Said,
+    patience::Patience,
     peering::{Peers, remotes, told},
     publish::{self, CompiledCatalog, Encoded},
     published::{Newest, Published},
@@ -44,20 +48,24 @@ impl Writer {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
         let mut peers = self.peers.changes();
         let mut store: Option<Store> = None;
+        let mut patience = Patience::default();
         self.said.mark_changed();
         loop {
+            let until = patience.until();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
                 changed = self.said.changed() => if changed.is_err() { return Ok(()) },
                 changed = peers.changed() => if changed.is_err() { return Ok(()) },
             }
             let Some(reading) = self.said.borrow_and_update().reading.clone() else { continue };
+            let reading = patience.in_force(&reading, Instant::now());
             let remotes = remotes(&peers.borrow_and_update());
             if store.as_ref().is_some_and(|store| store.has(&reading, &remotes)) {
                 continue;
             }
             let (config, before) = (self.config.clone(), store.take());
-            let took = tokio::time::Instant::now();
+            let took = Instant::now();
             // Compiling is work, not waiting: it has a thread of its own.
             let (after, batch) =
                 tokio::task::spawn_blocking(move || Store::batch(&config, before, reading, remotes)).await?;

@@ -35,7 +35,7 @@
 //!   behaviour      the optional file         calls          calls to others        counters
 //!   dial           names and proxies         client         pooled HTTP            trace_headers
 //!   respond        answers over HTTP         graph          the calls of a request, and what they become
-//!   grpc           answers over gRPC         tcp, websocket echoes
+//!   grpc           answers over gRPC         tcp, websocket echoes        notes          what it received, in a file
 //!   serve          listeners, connections, graceful stop    proto          generated
 //! ```
 //!
@@ -49,6 +49,7 @@ pub mod counters;
 pub mod dial;
 mod graph;
 mod grpc;
+mod notes;
 pub mod proto;
 mod respond;
 mod serve;
@@ -59,6 +60,7 @@ pub mod trace_headers;
 mod websocket;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 pub use behaviour::{Behaviour, BehaviourFile};
 pub use calls::{CallProtocol, CallSpec};
@@ -86,6 +88,8 @@ pub struct StandInSpec {
     pub calls: Vec<CallSpec>,
     /// What a file says about it.
     pub behaviour: Behaviour,
+    /// A file that gets a line with the method and the `request-number` of each request that has one, when it is received.
+    pub notes: Option<PathBuf>,
 }
 
 /// One port.

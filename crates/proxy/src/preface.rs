@@ -24,10 +24,12 @@ pub(crate) const DEADLINE: &str = "x-leno-deadline";
 pub(crate) const OVERHEAD: &str = "x-leno-overhead";
 /// On a response: the application never saw the request.
 pub(crate) const NOT_DELIVERED: &str = "x-leno-not-delivered";
+/// On a response: the application's connection broke before it answered; it may have seen the request.
+pub(crate) const BROKEN: &str = "x-leno-broken";
 /// On a response: the server's proxy drains; the next request had better go elsewhere.
 pub(crate) const LEAVING: &str = "x-leno-leaving";
 
-const HOP_HEADERS: [&str; 4] = [DEADLINE, OVERHEAD, NOT_DELIVERED, LEAVING];
+const HOP_HEADERS: [&str; 5] = [DEADLINE, OVERHEAD, NOT_DELIVERED, BROKEN, LEAVING];
 
 const MAGIC: [u8; 4] = *b"LENO";
 const MAX_PREFACE: usize = 4096;

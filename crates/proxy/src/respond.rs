@@ -86,6 +86,11 @@ pub(crate) fn mark_not_delivered(response: &mut Response<Body>) {
     response.headers_mut().insert(preface::NOT_DELIVERED, HeaderValue::from_static("1"));
 }
 
+/// Tells a peer's proxy that the application's connection broke before an answer, as its own would have without us.
+pub(crate) fn mark_broken(response: &mut Response<Body>) {
+    response.headers_mut().insert(preface::BROKEN, HeaderValue::from_static("1"));
+}
+
 fn grpc(status: u8, message: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();

@@ -270,7 +270,7 @@ async fn dial(core: &Core, target: &Target, position: usize) -> Result<(SocketAd
         }
         other => other,
     };
-    let stream = connect(hop.key.address, &security, hop.connect_timeout).await.map_err(HopError::Connect)?;
+    let stream = connect(hop.key.address, &security, hop.within).await.map_err(HopError::Connect)?;
     Ok((hop.key.address, stream, slot))
 }
 
@@ -392,7 +392,7 @@ pub(crate) async fn through(core: &Rc<Core>, tables: &Arc<Tables>, stream: &mut 
             continue;
         }
         let address = SocketAddr::new(endpoint.address, crate::bootstrap::MESH_PORT);
-        if let Ok(mut upstream) = connect(address, &Security::Plain, target.connect_timeout()).await {
+        if let Ok(mut upstream) = connect(address, &Security::Plain, target.within(position)).await {
             let (ahead, drain, limits) =
                 ((Bytes::new(), Bytes::new()), core.drain.handle(), TunnelLimits::default());
             copy_bidirectional(stream, &mut upstream, ahead, &limits, drain, &Moved::default()).await;

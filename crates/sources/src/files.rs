@@ -44,7 +44,7 @@ pub struct Reading {
     pub diagnostics: Vec<Diagnostic>,
     /// Kinds that are not used, and how many objects of each.
     pub unused_kinds: BTreeMap<String, usize>,
-    /// Objects that stay in force in an older form because their present text is broken.
+    /// Objects that stay in force in an older form (or out of force) because their present text is broken or waits for another.
     pub kept: BTreeSet<ObjectRef>,
 }
 

@@ -1,6 +1,14 @@
 //! What must hold, in order: later checks use what earlier ones have made.
 
+mod applications;
+mod capture;
 mod change;
+mod control_plane;
+mod figures;
+mod first_packet;
+mod orders;
+mod revisions;
+mod server_ends;
 mod traffic;
 
 use anyhow::{Context as _, ensure};
@@ -17,6 +25,18 @@ pub(crate) struct Check {
     pub(crate) always: bool,
     pub(crate) run: fn(&Mesh) -> anyhow::Result<()>,
 }
+
+/// Why a check that says so could not be run here: it is neither passed nor failed.
+#[derive(Debug)]
+pub(crate) struct Skipped(pub(crate) String);
+
+impl std::fmt::Display for Skipped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
 
 const fn needed(name: &'static str, run: fn(&Mesh) -> anyhow::Result<()>) -> Check {
     Check { name, short: true, always: true, run }
@@ -43,16 +63,62 @@ pub(crate) const CHECKS: &[Check] = &[
     short("strict: a client outside the mesh is refused", traffic::strict),
     short("job: a Job with a proxy finishes", traffic::job),
     short("restart: a rolling restart of the server fails no request", |mesh| change::restarts(mesh, 1)),
-    short("control: losing every control plane pod fails no request", change::control_is_lost),
+    short("control: losing every control plane pod fails no request", control_plane::control_is_lost),
     short("probes: http, tcp, grpc and exec probes have restarted nothing so far", traffic::probes),
     long("restart x10: ten rolling restarts fail no request", |mesh| change::restarts(mesh, 10)),
+    long("drain: a node is drained and no request fails", server_ends::node_is_drained),
+    long(
+        "killed: no GET fails, and no POST but those that the application had received",
+        server_ends::application_is_killed,
+    ),
+    long(
+        "killed with its proxy: no GET fails, and no POST but those that the application had received",
+        server_ends::application_and_proxy_are_killed,
+    ),
+    long(
+        "at once: a server that closes at once on SIGTERM fails no GET, and no POST but those that it had received",
+        server_ends::server_closes_at_once,
+    ),
     long("scale: from 1 to 5 and back fails no request", change::scales),
-    long("away: without a control plane proxies restart and serve", change::control_is_away),
+    long("away: without a control plane proxies restart and serve", control_plane::control_is_away),
+    long(
+        "removed: without a control plane callers do without a server that is gone",
+        control_plane::server_is_removed,
+    ),
+    long(
+        "webhook: while it is away pods go on, and new ones are refused, not bare",
+        control_plane::webhook_is_away,
+    ),
+    long("api: the API server is away for a minute and no request fails", control_plane::api_is_away),
+    long(
+        "orders: a route and the rule of its subset, in each order, fail no request",
+        orders::of_routes_and_rules,
+    ),
+    long(
+        "first server: a server that starts is called over mutual TLS or not at all",
+        first_packet::of_servers,
+    ),
+    long("first client: the first act of a container is a call over mutual TLS", first_packet::of_clients),
+    long(
+        "names: headless services, StatefulSet pods and ExternalNames lead where they should",
+        capture::names_lead,
+    ),
+    long("hairpin: a pod calls itself", capture::hairpin),
+    long("outside: callers by a node's port and from its network, and servers on it", capture::without_proxy),
+    long("beyond: the API server is reached, and UDP is left alone", capture::beyond),
     long("permissive: plaintext and mutual TLS are served and counted", traffic::permissive),
     long("selective: a pod without a proxy calls and is called as policies say", traffic::selective),
     long("gateway: a Gateway's address leads to its backend over mutual TLS", traffic::gateway),
     long("status: kubectl waits until all proxies have a route", change::status),
-    long("leader: statuses go on within 15 s after the leader is killed", change::leader_is_killed),
+    long("leader: statuses go on within 15 s after the leader is killed", control_plane::leader_is_killed),
+    long("plan: an upgrade says what it would change, and changes nothing", revisions::plan),
+    long(
+        "revision: a namespace goes over to another revision and back, and no request fails",
+        revisions::revisions,
+    ),
+    long("bookinfo: every call works, over mutual TLS", applications::bookinfo),
+    long("online boutique: every call works, over mutual TLS", applications::online_boutique),
+    long("figures: changes, starts, CPU and memory", figures::all),
 ];
 
 fn install(mesh: &Mesh) -> anyhow::Result<()> {
@@ -61,7 +127,7 @@ fn install(mesh: &Mesh) -> anyhow::Result<()> {
     let pods = mesh.west.items("pod -n leno-system -l app=leno-control")?;
     ensure!(pods.len() == 2, "{} replicas", pods.len());
     crate::cluster::until(20, || {
-        let holder = change::leader(mesh)?;
+        let holder = control_plane::leader(mesh)?;
         ensure!(pods.iter().any(|pod| pod["metadata"]["name"] == holder.as_str()), "{holder} leads");
         Ok(())
     })?;

@@ -5,7 +5,7 @@
 use std::{
     io::Write as _,
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -66,15 +66,28 @@ impl Cluster {
     }
 
     pub(crate) fn apply(&self, manifests: &str) -> anyhow::Result<()> {
-        let arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+        self.apply_in("default", manifests)
+    }
+
+    /// Into a namespace, unless a manifest names another.
+    pub(crate) fn apply_in(&self, namespace: &str, manifests: &str) -> anyhow::Result<()> {
+        // With `-n` kubectl would refuse manifests of other namespaces.
+        let (namespaced, all) =
+            (["apply", "--server-side", "--force-conflicts", "-f", "-", "-n", namespace], 5);
+        let arguments = if namespace == "default" { &namespaced[..all] } else { &namespaced[..] };
         let mut child = self
-            .command(&arguments)
+            .command(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
         child.stdin.take().context("kubectl reads nothing")?.write_all(manifests.as_bytes())?;
-        said(&arguments, &child.wait_with_output()?).map(drop)
+        said(arguments, &child.wait_with_output()?).map(drop)
+    }
+
+    /// `kubectl proxy` at a port that its first line says; SIGTERM ends it.
+    pub(crate) fn proxy(&self) -> anyhow::Result<Child> {
+        Ok(self.command(&["proxy", "--port=0"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?)
     }
 
     /// Until all replicas of a Deployment are new and ready.

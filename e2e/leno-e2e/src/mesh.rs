@@ -43,13 +43,24 @@ impl Mesh {
             ("leno/control", "leno-control", listed("control")?),
             ("standin", "leno-standin", stand_in),
         ] {
-            let archive = self.evidence.join(format!("{program}.tar"));
-            let mut make = Command::new(kube().with_file_name("mkimage"));
-            make.arg(format!("leno.test/{image}:e2e")).arg(&archive).arg(format!("/usr/bin/{program}"));
-            said(&["mkimage", image], &make.args(files).output()?)?;
-            said(&["kube", "image"], &Command::new(kube()).arg("image").arg(&archive).output()?)?;
+            self.image(&format!("leno.test/{image}:e2e"), &format!("/usr/bin/{program}"), &files)?;
         }
         Ok(())
+    }
+
+    /// A stand-in under another name, with a command line of its own.
+    pub(crate) fn load_image(&self, image: &str, command: &str) -> anyhow::Result<()> {
+        let image = if image.contains('/') { image.to_owned() } else { format!("docker.io/library/{image}") };
+        let stand_in = format!("{}/leno-standin:/usr/bin/leno-standin", self.bin.display());
+        self.image(&image, command, &[stand_in])
+    }
+
+    fn image(&self, name: &str, command: &str, files: &[String]) -> anyhow::Result<()> {
+        let archive = self.evidence.join("image.tar");
+        let mut make = Command::new(kube().with_file_name("mkimage"));
+        make.arg(name).arg(&archive).arg(command);
+        said(&["mkimage", name], &make.args(files).output()?)?;
+        said(&["kube", "image", name], &Command::new(kube()).arg("image").arg(&archive).output()?).map(drop)
     }
 
     /// The CRDs of both APIs, then Leno as its users install it.
@@ -75,9 +86,14 @@ impl Mesh {
 
     /// A command of `leno` about the cluster, with the installation's values; what it printed, or why it did not succeed.
     pub(crate) fn leno(&self, command: &str) -> anyhow::Result<String> {
+        self.leno_with(command, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn leno_with(&self, command: &str, more: &[&str]) -> anyhow::Result<String> {
         let mut leno = Command::new("timeout");
         leno.args(["--kill-after=5", "330"]).arg(self.bin.join("leno")).arg(command);
-        leno.arg("-f").arg(self.values()).arg("--kubeconfig").arg(self.west.kubeconfig()?);
+        leno.arg("-f").arg(self.values()).arg("--kubeconfig").arg(self.west.kubeconfig()?).args(more);
         let output = leno.output()?;
         let printed = String::from_utf8_lossy(&output.stdout);
         said(&["leno", command], &output).with_context(|| format!("it prints `{}`", printed.trim()))

@@ -47,6 +47,8 @@ pub struct PodSpec {
     pub init_containers: Vec<Container>,
     /// Time it may take to end, in seconds.
     pub termination_grace_period_seconds: Option<u32>,
+    /// Conditions that others set and that it needs to be ready.
+    pub readiness_gates: Vec<String>,
 }
 
 /// How a pod is.
@@ -60,6 +62,8 @@ pub struct PodStatus {
     pub phase: Option<String>,
     /// Whether its condition `Ready` is true.
     pub ready: bool,
+    /// Whether its condition `ContainersReady` is true: what its machine said last.
+    pub containers_ready: bool,
 }
 
 /// A container.
@@ -199,6 +203,8 @@ fn pod_spec(value: Cursor<'_>) -> Option<PodSpec> {
             containers: o.list("containers", container),
             init_containers: o.list("initContainers", container),
             termination_grace_period_seconds: o.opt("terminationGracePeriodSeconds", unsigned),
+            readiness_gates: o
+                .list("readinessGates", |value| value.object_partly(|o| o.req("conditionType", text))),
         })
     })
 }
@@ -208,11 +214,13 @@ fn pod_status(value: Cursor<'_>) -> Option<PodStatus> {
         let conditions = o.list("conditions", |value| {
             value.object_partly(|o| Some((o.req("type", text)?, o.req("status", text)?)))
         });
+        let is_true = |wanted| conditions.iter().any(|(kind, status)| kind == wanted && status == "True");
         Some(PodStatus {
             pod_ip: o.opt("podIP", ip),
             pod_ips: o.list("podIPs", |value| value.object_partly(|o| o.req("ip", ip))),
             phase: o.opt("phase", text),
-            ready: conditions.iter().any(|(kind, status)| kind == "Ready" && status == "True"),
+            ready: is_true("Ready"),
+            containers_ready: is_true("ContainersReady"),
         })
     })
 }

@@ -167,6 +167,41 @@ spec: {{mtls: {{mode: {mode}}}}}
 }
 
 #[test]
+fn pods_of_machines_that_nobody_hears_of_take_work_when_nobody_else_does() {
+    const SERVICE: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: far, namespace: shop}
+spec: {clusterIP: 10.96.0.9, selector: {app: far}, ports: [{name: http, port: 80}]}
+";
+    let pod = |number: u8, ready: &str, containers: &str| {
+        format!(
+            "---
+apiVersion: v1
+kind: Pod
+metadata: {{name: far-{number}, namespace: shop, labels: {{app: far}}}}
+spec: {{containers: [{{name: app, image: x}}]}}
+status:
+  phase: Running
+  podIP: 10.1.0.{number}
+  conditions: [{{type: Ready, status: '{ready}'}}, {{type: ContainersReady, status: '{containers}'}}]
+"
+        )
+    };
+    let states = |yaml: &str| {
+        let set = endpoints(&compiled(&format!("{SERVICE}{yaml}")), &service("shop", "far"));
+        set.endpoints.iter().map(|endpoint| endpoint.state).collect::<Vec<_>>()
+    };
+    use EndpointState::{NotReady, Ready};
+    let (well, cut_off, unwell) = (pod(1, "True", "True"), pod(2, "False", "True"), pod(3, "False", "False"));
+    assert_eq!(states(&(well + &cut_off)), [Ready, NotReady], "one machine is lost, others are there");
+    assert_eq!(states(&(cut_off.clone() + &unwell)), [Ready, NotReady]);
+    let gated =
+        cut_off.replace("image: x}]", "image: x}], readinessGates: [{conditionType: example.com/lb}]");
+    assert_eq!(states(&gated), [NotReady], "somebody else decides about it");
+}
+
+#[test]
 fn endpoints_of_another_network_are_reached_through_its_gateway() {
     let world = World::of(objects(&application("shop", "cart")));
     let elsewhere = MeshSettings { cluster: "east".into(), network: "n2".into(), ..MeshSettings::default() };

@@ -51,6 +51,8 @@ pub struct PhaseStats {
 pub struct Failure {
     /// Seconds from the start of the phase to the request's end.
     pub at_seconds: f64,
+    /// The number that the request was made with.
+    pub number: u64,
     /// The target.
     pub target: String,
     /// The status or the reason.
@@ -68,6 +70,7 @@ pub(super) enum Outcome {
 
 /// One request.
 pub(super) struct Ended<'a> {
+    pub(super) number: u64,
     pub(super) target: &'a str,
     pub(super) outcome: Outcome,
     pub(super) failed: bool,
@@ -155,7 +158,8 @@ impl Tally {
             stats.failed += 1;
             if stats.failures.len() < keep {
                 let at_seconds = self.since.elapsed().as_secs_f64();
-                stats.failures.push(Failure { at_seconds, target: ended.target.to_owned(), reason });
+                let (number, target) = (ended.number, ended.target.to_owned());
+                stats.failures.push(Failure { at_seconds, number, target, reason });
             }
         }
     }

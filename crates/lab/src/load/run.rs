@@ -156,7 +156,7 @@ async fn schedule(
                     drop(permit);
                 });
             }
-            Err(_) => shared.overrun(index),
+            Err(_) => shared.overrun(index, number),
         }
         number += 1;
         if number % 64 == 0 {
@@ -198,14 +198,14 @@ impl Shared {
             Outcome::Http(status) | Outcome::Grpc(status) => !target.expected.contains(status),
             Outcome::None(..) => true,
         };
-        let ended = Ended { target: &target.name, outcome, failed, latency: due.elapsed(), label };
+        let ended = Ended { number, target: &target.name, outcome, failed, latency: due.elapsed(), label };
         self.recorder.lock().record(&ended);
     }
 
-    fn overrun(&self, index: usize) {
+    fn overrun(&self, index: usize, number: u64) {
         let outcome = Outcome::None("overrun", format!("more than {} under way", self.plan.max_in_flight));
         let target = &self.plan.targets[index].name;
-        let ended = Ended { target, outcome, failed: true, latency: Duration::ZERO, label: None };
+        let ended = Ended { number, target, outcome, failed: true, latency: Duration::ZERO, label: None };
         self.recorder.lock().record(&ended);
     }
 

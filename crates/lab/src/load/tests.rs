@@ -77,6 +77,10 @@ async fn failures_say_why() {
     running.stop(Duration::from_secs(5)).await;
     assert_eq!(total.failed, total.requests);
     assert_eq!(total.by_error["name"] + total.by_status["503"], total.requests);
+    let mut numbers: Vec<_> = total.failures.iter().map(|failure| failure.number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), total.failures.len(), "each has a number of its own");
     assert!(
         total.failures.iter().any(|failure| failure.reason == "name: no such service: nowhere"),
         "{:?}",

@@ -50,5 +50,6 @@ pub(super) fn spec(
         listeners: listeners.collect(),
         calls: from_environment(variables, protocol_of),
         behaviour: behaviours.for_workload(namespace, plan.app(), plan.version()),
+        notes: None,
     }
 }

@@ -18,6 +18,7 @@ use super::behaviour::{Behaviour, PathBehaviour};
 use super::calls::{Call, CallReport};
 use super::client::Client;
 use super::counters::Counting;
+use super::notes::Notes;
 use super::trace_headers::Carried;
 
 /// Most calls under way of one stand-in.
@@ -28,6 +29,7 @@ pub(super) struct App {
     pub(super) spec: StandInSpec,
     pub(super) client: Client,
     pub(super) counting: Counting,
+    pub(super) notes: Notes,
     /// Cancelled when the stand-in has been told to stop.
     pub(super) draining: CancellationToken,
     /// Cancelled when everything must end.
@@ -43,11 +45,12 @@ pub(super) struct Planned<'a> {
 }
 
 impl App {
-    pub(super) fn new(spec: StandInSpec, client: Client) -> Arc<Self> {
+    pub(super) fn new(spec: StandInSpec, client: Client, notes: Notes) -> Arc<Self> {
         Arc::new(Self {
             spec,
             client,
             counting: Counting::default(),
+            notes,
             draining: CancellationToken::new(),
             killed: CancellationToken::new(),
             tasks: TaskTracker::new(),

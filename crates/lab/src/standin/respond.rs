@@ -69,6 +69,7 @@ pub(super) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Respons
     let rpc = grpc::is_grpc(request.headers());
     let path = request.uri().path();
     let health = is_health(path) || (rpc && path.starts_with("/grpc.health."));
+    app.notes.received(request.method(), request.headers());
     let mut response = if rpc {
         Box::pin(grpc::answer(&app, request)).await
     } else if health {

@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use super::client::Client;
 use super::counters::Counters;
 use super::graph::App;
+use super::notes::Notes;
 use super::{Dialer, ListenSpec, StandInProtocol, StandInSpec, respond, tcp};
 
 /// Most open connections of one listener; more wait in the kernel's queue.
@@ -39,15 +40,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a stand-in could not start.
 #[derive(Debug, thiserror::Error)]
-#[error("stand-in {name} cannot listen on {address}")]
-pub struct StandInError {
-    /// The stand-in.
-    pub name: String,
-    /// The address.
-    pub address: SocketAddr,
-    /// The system's reason.
-    #[source]
-    pub source: io::Error,
+pub enum StandInError {
+    /// An address cannot be bound.
+    #[error("stand-in {name} cannot listen on {address}")]
+    Listen {
+        /// The stand-in.
+        name: String,
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The file of its notes cannot be written.
+    #[error("stand-in {name} cannot keep its notes")]
+    Notes {
+        /// The stand-in.
+        name: String,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// A stand-in that serves; dropped without `stop`, it ends at once.
@@ -68,10 +81,13 @@ pub struct Stopped {
 pub(super) fn start(spec: StandInSpec, dialer: Dialer) -> Result<Running, StandInError> {
     let mut listeners = Vec::with_capacity(spec.listeners.len());
     for listen in &spec.listeners {
-        let failed = |source| StandInError { name: spec.name.clone(), address: listen.address, source };
+        let (name, address) = (&spec.name, listen.address);
+        let failed = |source| StandInError::Listen { name: name.clone(), address, source };
         listeners.push((bind(listen.address).map_err(failed)?, listen.clone()));
     }
-    let app = App::new(spec, Client::new(dialer, MAX_IDLE));
+    let notes = Notes::open(spec.notes.as_deref())
+        .map_err(|source| StandInError::Notes { name: spec.name.clone(), source })?;
+    let app = App::new(spec, Client::new(dialer, MAX_IDLE), notes);
     let mut addresses = Vec::with_capacity(listeners.len());
     for (listener, listen) in listeners {
         let ListenSpec { address, port_name, protocol } = listen;

@@ -106,6 +106,24 @@ async fn a_request_steers_its_answer() {
 }
 
 #[tokio::test]
+async fn a_numbered_request_is_noted_before_it_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let notes = folder.path().join("web");
+    let noting = StandInSpec { notes: Some(notes.clone()), ..spec("web", StandInProtocol::Auto) };
+    let (running, address) = started(noting);
+    let numbered = Request::post("/?x-leno-delay=60s").header("host", "x").header("request-number", "7");
+    let unanswered = tokio::spawn(async move { request(address, false, numbered, b"").await });
+    while std::fs::read_to_string(&notes).unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!unanswered.is_finished());
+    unanswered.abort();
+    get(address, "/without-a-number").await;
+    assert_eq!(std::fs::read_to_string(&notes).unwrap(), "POST 7\n");
+    running.stop(GRACE).await;
+}
+
+#[tokio::test]
 async fn echo_streams_the_body_back_with_trailers() {
     let (running, address) = started(spec("web", StandInProtocol::Auto));
     for (http2, uri) in [(false, "/echo".to_owned()), (true, format!("http://{address}/echo"))] {

@@ -143,8 +143,19 @@ impl Cluster {
         &self.peers[position]
     }
 
+    /// Whether there are not two endpoints to choose from.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.in_tiers < 2
+    }
+
     /// Chooses an endpoint; `None` when there is none at all.
     pub(crate) fn choose(&self, choice: Choice<'_>) -> Option<usize> {
+        let position = self.select(choice)?;
+        self.peers[position].health.chosen(choice.now);
+        Some(position)
+    }
+
+    fn select(&self, choice: Choice<'_>) -> Option<usize> {
         let panic = self.health.panics(self.policy.outlier.as_ref(), choice.now);
         let usable = |position: &usize| {
             !choice.tried.contains(position) && (panic || self.peers[*position].health.is_usable(choice.now))

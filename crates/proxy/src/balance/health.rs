@@ -20,6 +20,9 @@ use parking_lot::Mutex;
 const AVOIDANCE_MS: u64 = 250;
 const LONGEST_AVOIDANCE_MS: u64 = 8_000;
 
+/// How long others wait for what becomes of the first attempt at an endpoint that could not be reached before.
+const PROBE_MS: u64 = 2_000;
+
 /// An endpoint whose proxy says that it is leaving is asked again after this: it may have come back. Idle connections to it
 /// are closed by it in half of this (`ServerSettings::linger`), and a request must not cross that.
 const LEAVING_MS: u64 = 2_000;
@@ -34,6 +37,7 @@ pub(crate) struct PeerHealth {
     pub(crate) active: AtomicU32,
     ejected_until: AtomicU64,
     avoided_until: AtomicU64,
+    probed_until: AtomicU64,
     connect_failures: AtomicU32,
     server_errors: AtomicU32,
     gateway_errors: AtomicU32,
@@ -80,7 +84,15 @@ pub(crate) enum Outcome {
 impl PeerHealth {
     /// Whether it may be chosen at `now` (milliseconds of the proxy's clock).
     pub(crate) fn is_usable(&self, now: u64) -> bool {
-        self.ejected_until.load(Relaxed) <= now && self.avoided_until.load(Relaxed) <= now
+        let untils = [&self.ejected_until, &self.avoided_until, &self.probed_until];
+        untils.into_iter().all(|until| until.load(Relaxed) <= now)
+    }
+
+    /// It gets an attempt. If it could not be reached before, that is the only one until its end is known.
+    pub(crate) fn chosen(&self, now: u64) {
+        if self.connect_failures.load(Relaxed) != 0 && self.probed_until.load(Relaxed) <= now {
+            self.probed_until.store(now + PROBE_MS, Relaxed);
+        }
     }
 
     /// It cannot be reached. What was under way to it at once says so once.
@@ -135,6 +147,7 @@ impl ServiceHealth {
             peer.avoid(now);
         } else if peer.connect_failures.load(Relaxed) != 0 {
             peer.connect_failures.store(0, Relaxed);
+            peer.probed_until.store(0, Relaxed);
         }
         let policy = policy?;
         if !count(peer, outcome, policy) || peer.is_ejected(now) {
@@ -292,6 +305,20 @@ mod tests {
         service.report(&peers[0], Outcome::Status(200), None, 3000);
         service.report(&peers[0], Outcome::ConnectFailed, None, 4000);
         assert!(peers[0].is_usable(4250));
+    }
+
+    #[test]
+    fn an_endpoint_that_could_not_be_reached_is_tried_by_one_attempt_first() {
+        let (service, peers) = service(2);
+        peers[0].chosen(1000);
+        assert!(peers[0].is_usable(1000), "nothing speaks against it");
+        service.report(&peers[0], Outcome::ConnectFailed, None, 1000);
+        peers[0].chosen(1250);
+        assert!(!peers[0].is_usable(1250));
+        assert!(peers[0].is_usable(1250 + PROBE_MS), "what became of it is not waited for without end");
+        service.report(&peers[0], Outcome::Status(200), None, 1300);
+        peers[0].chosen(1300);
+        assert!(peers[0].is_usable(1300));
     }
 
     #[test]

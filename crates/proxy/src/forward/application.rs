@@ -94,7 +94,7 @@ pub(crate) fn to_application(core: &Core, address: SocketAddr, version: Version)
     Hop {
         key: PoolKey { address, uid: core.app_uid.clone(), name: core.app_name.clone(), version },
         security: Security::Plain,
-        connect_timeout: CONNECT_TIMEOUT,
+        within: CONNECT_TIMEOUT.into(),
         idle: IDLE,
         max_age: None,
         max_requests: None,
@@ -155,6 +155,8 @@ fn failed(asked: &Request<()>, port: u16, error: &HopError, record: &mut OpenRec
     let mut response = respond::plain(asked, status, &message);
     if !delivered {
         respond::mark_not_delivered(&mut response);
+    } else if flags == ResponseFlags::UPSTREAM_CONNECTION_TERMINATION {
+        respond::mark_broken(&mut response);
     }
     response
 }

@@ -312,6 +312,7 @@ impl Call<'_> {
         // Only what came over the mesh's mTLS is a peer's word: a DestinationRule may have an endpoint spoken to in plaintext.
         let peer = !target.is_plain(target.cluster.peer(position).endpoint());
         let not_delivered = parts.headers.remove(preface::NOT_DELIVERED).is_some() && peer;
+        let broken = parts.headers.remove(preface::BROKEN).is_some() && peer;
         let leaving = parts.headers.remove(preface::LEAVING).is_some() && peer;
         if !peer {
             preface::strip(&mut parts.headers);
@@ -335,6 +336,9 @@ impl Call<'_> {
         };
         let outcome = if not_delivered {
             AttemptOutcome::NotDelivered
+        } else if broken {
+            // An application that ends breaks all of its requests at once, as a proxy that ends does.
+            AttemptOutcome::Reset { may_be_delivered: true }
         } else {
             AttemptOutcome::Status { code: status, grpc }
         };
@@ -503,7 +507,7 @@ pub(crate) async fn hop_to(
     Ok(Hop {
         key: PoolKey { address, uid: endpoint.uid.clone(), name: target.pool_name(plain), version },
         security: target.security(core, endpoint, alpn)?,
-        connect_timeout: target.connect_timeout(),
+        within: target.within(position),
         idle: limits.http_idle_timeout.duration().min(idle),
         max_age: [longest, proved].into_iter().flatten().min(),
         max_requests: limits.max_requests_per_connection,

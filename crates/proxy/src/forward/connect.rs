@@ -97,21 +97,42 @@ pub(crate) async fn resolve(host: &str, port: Port, within: Duration) -> Result<
     found.map_err(|_| failed())?.map_err(|_| failed())?.next().ok_or_else(failed)
 }
 
-/// Connects within `within`, handshake included.
+/// How long a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Within {
+    /// Until the address answers at all, which the kernel of a machine does that is there, however busy it is.
+    pub(crate) reach: Duration,
+    /// Until it can be used, handshake included.
+    pub(crate) all: Duration,
+}
+
+impl From<Duration> for Within {
+    fn from(all: Duration) -> Self {
+        Self { reach: all, all }
+    }
+}
+
+/// Connects within some time.
 pub(crate) async fn connect(
     address: SocketAddr,
     security: &Security,
-    within: Duration,
+    within: impl Into<Within>,
 ) -> Result<Stream, ConnectError> {
-    match tokio::time::timeout(within, connect_unbounded(address, security)).await {
+    let Within { reach, all } = within.into();
+    match tokio::time::timeout(all, connect_unbounded(address, security, reach)).await {
         Ok(connected) => connected,
         Err(_) => Err(ConnectError::Timeout(address)),
     }
 }
 
-async fn connect_unbounded(address: SocketAddr, security: &Security) -> Result<Stream, ConnectError> {
+async fn connect_unbounded(
+    address: SocketAddr,
+    security: &Security,
+    reach: Duration,
+) -> Result<Stream, ConnectError> {
     let tcp = |source| ConnectError::Tcp { address, source };
-    let stream = TcpStream::connect(address).await.map_err(tcp)?;
+    let reached = tokio::time::timeout(reach, TcpStream::connect(address)).await;
+    let stream = reached.map_err(|_| ConnectError::Timeout(address))?.map_err(tcp)?;
     stream.set_nodelay(true).map_err(tcp)?;
     let (config, sni) = match security {
         Security::Plain => return Ok(Stream::Plain(stream)),

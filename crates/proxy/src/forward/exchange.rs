@@ -9,7 +9,7 @@ use http::{Request, Response, uri::Scheme};
 use tokio::time::Instant;
 
 use super::{
-    connect::{ConnectError, Security, connect},
+    connect::{ConnectError, Security, Within, connect},
     guarded::holding,
     pool::{Life, PoolKey, Slot, Version},
 };
@@ -30,7 +30,7 @@ pub(crate) struct Hop {
     /// How to secure a new one.
     pub(crate) security: Security,
     /// Time to connect.
-    pub(crate) connect_timeout: Duration,
+    pub(crate) within: Within,
     /// How long a connection may be idle.
     pub(crate) idle: Duration,
     /// How old it may become.
@@ -119,8 +119,7 @@ async fn fresh_h1(
         Place::New(slot) => slot,
         Place::Reused(client, life) => return Ok((client, life)),
     };
-    let stream =
-        connect(hop.key.address, &hop.security, hop.connect_timeout).await.map_err(HopError::Connect)?;
+    let stream = connect(hop.key.address, &hop.security, hop.within).await.map_err(HopError::Connect)?;
     let life = life(hop, slot, stream.local());
     let client = H1Client::new(stream, core.client.clone());
     core.pool.keep(hop.key.clone(), &client, life.clone());
@@ -132,13 +131,19 @@ async fn multiplexed(core: &Rc<Core>, hop: &Hop) -> Result<(H2Client, Option<Soc
         return Ok(found);
     }
     let host = core.pool.host(&hop.key);
-    let _one_at_a_time = host.connecting.lock().await;
+    let asked = Instant::now();
+    let mut failed_at = host.connecting.lock().await;
     if let Some(found) = core.pool.multiplexed(&hop.key) {
         return Ok(found);
     }
+    if failed_at.is_some_and(|failed| failed >= asked) {
+        // What was waited for has failed; those who wait do not try one after another.
+        return Err(HopError::Connect(ConnectError::Timeout(hop.key.address)));
+    }
     let slot = take_slot(hop).ok_or(HopError::Overflow)?;
-    let stream =
-        connect(hop.key.address, &hop.security, hop.connect_timeout).await.map_err(HopError::Connect)?;
+    let connected = connect(hop.key.address, &hop.security, hop.within).await;
+    *failed_at = connected.is_err().then(Instant::now);
+    let stream = connected.map_err(HopError::Connect)?;
     let scheme = if matches!(hop.security, Security::Plain) { Scheme::HTTP } else { Scheme::HTTPS };
     let address = hop.key.address;
     let failed = |error: h2::Error| {
@@ -192,7 +197,7 @@ async fn slot(core: &Rc<Core>, hop: &Hop) -> Result<Place, HopError> {
     }
     let health = hop.health.clone();
     let _waiting = Slot::new(move || _ = health.pending.fetch_sub(1, Relaxed));
-    let deadline = Instant::now() + hop.connect_timeout;
+    let deadline = Instant::now() + hop.within.all;
     // Idle ones to other endpoints of the destination must not keep this one from having any.
     core.pool.close_idle(&hop.health);
     while Instant::now() < deadline {

@@ -56,8 +56,8 @@ pub(crate) struct Pool {
 pub(crate) struct Host {
     idle: RefCell<Vec<Idle>>,
     multiplexed: RefCell<Vec<(H2Client, Rc<Life>)>>,
-    /// Held while an HTTP/2 connection is made, so that a burst makes one and not hundreds.
-    pub(crate) connecting: tokio::sync::Mutex<()>,
+    /// Held while an HTTP/2 connection is made, so that a burst makes one and not hundreds; when that failed last.
+    pub(crate) connecting: tokio::sync::Mutex<Option<Instant>>,
     last_used: Cell<Instant>,
 }
 
@@ -126,7 +126,7 @@ impl Pool {
         let host = Rc::new(Host {
             idle: RefCell::default(),
             multiplexed: RefCell::default(),
-            connecting: tokio::sync::Mutex::new(()),
+            connecting: tokio::sync::Mutex::default(),
             last_used: Cell::new(Instant::now()),
         });
         self.hosts.borrow_mut().insert(key.clone(), host.clone());

@@ -13,13 +13,16 @@ use leno_telemetry::{PeerMeta, ServiceMeta, record::outbound_cluster};
 use rustls::ClientConfig;
 
 use super::{
-    connect::{ConnectError, Security},
+    connect::{ConnectError, Security, Within},
     pool::Version,
 };
 use crate::{balance::cluster::Cluster, core::Core, preface};
 
 /// An idle connection to a peer is closed by the client after this long; its server waits longer (PAINS P2).
 pub(crate) const IDLE: Millis = Millis(60_000);
+
+/// So long an address may take to answer at all when there are others: a lost packet is sent again within it.
+const REACH: Duration = Duration::from_millis(1_500);
 
 type Key = (ServiceId, Port, Option<Arc<str>>);
 
@@ -118,6 +121,15 @@ impl Target {
     /// Time to connect.
     pub(crate) fn connect_timeout(&self) -> Duration {
         self.limits.connect_timeout.duration()
+    }
+
+    /// Time to connect to an endpoint. When there are others, one that does not answer at all is given up soon: a pod that is
+    /// gone answers nobody, and nobody may have said that it is gone.
+    pub(crate) fn within(&self, position: usize) -> Within {
+        let all = self.connect_timeout();
+        let named = matches!(self.cluster.peer(position).endpoint().tunnel, Tunnel::Dns { .. });
+        let reach = if named || self.cluster.is_alone() { all } else { all.min(REACH) };
+        Within { reach, all }
     }
 
     /// How an endpoint is to be spoken to; `alpn` is what the mesh connection carries.

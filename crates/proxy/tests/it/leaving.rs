@@ -1,13 +1,18 @@
 //! Endpoints that leave, with and without a word: what callers notice of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use leno_model::Millis;
 use leno_proxy::{JoinToken, Proxy, Workers};
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use crate::{
-    rig::{App, Rig, admin, ask, proxy_address, until},
+    rig::{App, Rig, admin, app_address, ask, proxy_address, until},
     status,
 };
 
@@ -67,6 +72,26 @@ async fn requests_that_never_left_go_elsewhere_however_many_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_does_not_answer_costs_nobody_a_request() {
+    let rig = Rig::start(ROUND_ROBIN, 2).await;
+    let app = App::start("web-1", 200).await;
+    let (_server, _client) = (rig.proxy("web-1").await, rig.proxy("client-0").await);
+    // Its queue is full, so that the kernel lets attempts to connect wait, as a pod does that is gone.
+    let gone = TcpSocket::new_v4().unwrap();
+    let address = SocketAddr::new(proxy_address("web-0"), 15008);
+    gone.bind(address).unwrap();
+    let _listening = gone.listen(1).unwrap();
+    let mut queue = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        queue.push(stream.unwrap());
+    }
+    for method in ["POST", "GET"] {
+        all_are_answered(many(method)).await;
+    }
+    assert_eq!(app.count(), 2 * MANY);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn gets_whose_connections_break_together_are_all_answered() {
     let rig = Rig::start(ROUND_ROBIN, 2).await;
     let stuck = App::slow("web-0", 200, Duration::from_secs(60)).await;
@@ -77,6 +102,27 @@ async fn gets_whose_connections_break_together_are_all_answered() {
     until("half of them are there", async || stuck.count() == MANY / 2).await;
     end(workers);
     all_are_answered(asked).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gets_whose_application_ends_are_all_answered() {
+    let rig = Rig::start(ROUND_ROBIN, 2).await;
+    let app = App::start("web-1", 200).await;
+    let _servers = (rig.proxy("web-0").await, rig.proxy("web-1").await);
+    let _client = rig.proxy("client-0").await;
+    // It reads requests and answers none, until it is gone with all of them; its proxy stays.
+    let killed = TcpListener::bind((app_address("web-0"), 9080)).await.unwrap();
+    let asked = many("GET");
+    let mut held = Vec::new();
+    while held.len() < MANY / 2 {
+        let accepted = timeout(Duration::from_secs(20), killed.accept()).await.expect("half of them");
+        let (mut stream, _) = accepted.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        held.push(stream);
+    }
+    drop((killed, held));
+    all_are_answered(asked).await;
+    assert_eq!(app.count(), MANY);
 }
 
 /// Pays until nobody is there any more; how many payments were answered.

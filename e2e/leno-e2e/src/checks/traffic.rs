@@ -8,8 +8,8 @@ use crate::{
     mesh::{APPS, Mesh},
 };
 
-const FRONT: &str = "deploy/front";
-const OUTSIDER: &str = "deploy/outsider";
+pub(super) const FRONT: &str = "deploy/front";
+pub(super) const OUTSIDER: &str = "deploy/outsider";
 const OF_DOOR: &str = "gateway.networking.k8s.io/gateway-name=door";
 
 /// The client certificate that `back` is told of, as seen in its answer to a call.
@@ -53,7 +53,7 @@ pub(super) fn capture(mesh: &Mesh) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn metrics_of(mesh: &Mesh, address: &str, port: u16) -> anyhow::Result<String> {
+pub(super) fn metrics_of(mesh: &Mesh, address: &str, port: u16) -> anyhow::Result<String> {
     let (status, body) =
         mesh.west.call("plain", OUTSIDER, &format!("http://{address}:{port}/stats/prometheus"))?;
     ensure!(status == 200, "{address}:{port} answers {status}");
@@ -61,11 +61,29 @@ fn metrics_of(mesh: &Mesh, address: &str, port: u16) -> anyhow::Result<String> {
 }
 
 /// Requests that the servers of an application have counted, by how they came.
-fn counted(mesh: &Mesh, namespace: &str, app: &str, port: u16, security: &str) -> anyhow::Result<u64> {
+pub(super) fn counted(
+    mesh: &Mesh,
+    namespace: &str,
+    app: &str,
+    port: u16,
+    security: &str,
+) -> anyhow::Result<u64> {
+    counted_as(mesh, "istio_requests_total", namespace, app, port, security)
+}
+
+/// The same of any metric.
+pub(super) fn counted_as(
+    mesh: &Mesh,
+    metric: &str,
+    namespace: &str,
+    app: &str,
+    port: u16,
+    security: &str,
+) -> anyhow::Result<u64> {
     let mut sum = 0;
     for address in mesh.addresses(namespace, app)? {
         for line in metrics_of(mesh, &address, port)?.lines() {
-            let ours = line.starts_with("istio_requests_total{")
+            let ours = line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{'))
                 && line.contains("reporter=\"destination\"")
                 && line.contains(&format!("connection_security_policy=\"{security}\""));
             if ours {
@@ -91,7 +109,7 @@ pub(super) fn metrics(mesh: &Mesh) -> anyhow::Result<()> {
 }
 
 /// The connection is closed; that the address is right, `identity` and `capture` show.
-fn is_refused(mesh: &Mesh, namespace: &str, from: &str, url: &str) -> anyhow::Result<()> {
+pub(super) fn is_refused(mesh: &Mesh, namespace: &str, from: &str, url: &str) -> anyhow::Result<()> {
     match mesh.west.call(namespace, from, url) {
         Ok((status, body)) => bail!("{url} answers {from} {status}: {body}"),
         Err(error) if format!("{error:#}").contains("no response") => Ok(()),
