@@ -59,7 +59,7 @@ test: tools helm check ## Everything that CI checks
 .PHONY: e2e
 e2e: tools ## Leno on real Kubernetes clusters of this machine; needs root and Go (ARGS=short for the quick form, or words of checks' names)
 	@tools/say "building what the images hold"
-	@cargo build --quiet --profile quick -p leno -p leno-proxy-bin -p leno-control-bin -p leno-standin -p leno-e2e
+	@cargo build --quiet --profile quick -p leno -p leno-proxy-bin -p leno-control-bin -p leno-cni-bin -p leno-cni-agent -p leno-standin -p leno-e2e
 	@tools/say "clusters and checks"
 	@e2e/run $(TARGET_DIR)/quick $(TARGET_DIR)/e2e $(ARGS)
 
@@ -71,7 +71,7 @@ e2e-short: tools ## The short form of e2e; where containers cannot run, one line
 .PHONY: conformance
 conformance: tools ## The Gateway API's conformance suite on a cluster of this machine; needs root and Go (ARGS=gateway, mesh or tls for one part)
 	@tools/say "building what the images hold"
-	@cargo build --quiet --profile quick -p leno -p leno-proxy-bin -p leno-control-bin
+	@cargo build --quiet --profile quick -p leno -p leno-proxy-bin -p leno-control-bin -p leno-cni-bin -p leno-cni-agent
 	@tools/say "the cluster and the suite"
 	@e2e/conformance/run $(TARGET_DIR)/quick $(TARGET_DIR)/conformance $(ARGS)
 

@@ -9,6 +9,8 @@ use serde_json::Value;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("leno-model", &[]),
     ("leno-apis", &[]),
+    ("leno-capture", &[]),
+    ("leno-cni", &[]),
     ("leno-xds", &[]),
     ("leno-decide", &["leno-model"]),
     ("leno-wire", &["leno-model"]),
@@ -24,7 +26,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("leno-e2e", &[]),
     (
         "leno-proxy",
-        &["leno-model", "leno-decide", "leno-wire", "leno-xds", "leno-identity", "leno-telemetry"],
+        &[
+            "leno-model",
+            "leno-capture",
+            "leno-decide",
+            "leno-wire",
+            "leno-xds",
+            "leno-identity",
+            "leno-telemetry",
+        ],
     ),
     (
         "leno-control",
@@ -47,8 +57,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Who talks with API servers: `sources` reads, `control` writes what is the control plane's, `cluster` is the command line's client.
-const OF_API_SERVERS: &[&str] = &["leno-sources", "leno-control", "leno-cluster"];
+/// Who talks with API servers: `sources` reads, `control` writes what is the control plane's, `cluster` is the command line's client, the
+/// node's agent asks whether it is being removed.
+const OF_API_SERVERS: &[&str] = &["leno-sources", "leno-control", "leno-cluster", "leno-cni-agent"];
 
 /// Libraries that only some of ours may use directly.
 const RESERVED: &[(&str, &[&str])] = &[
@@ -63,6 +74,7 @@ const IMPURE: &[&str] = &["tokio", "rand", "tracing", "hyper", "socket2", "rusti
 const PURE: &[&str] = &[
     "leno-model",
     "leno-apis",
+    "leno-cni",
     "leno-decide",
     "leno-inject",
     "leno-install",

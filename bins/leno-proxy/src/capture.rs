@@ -1,13 +1,9 @@
 //! `leno-proxy capture`: writes the rules of this network namespace, through the `nft` program.
 
-use std::{
-    io::Write as _,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::io::Write as _;
 
 use anyhow::Context as _;
-use leno_proxy::capture::{Network, Plan, Selection, plan, render};
+use leno_capture::{Network, Plan, Selection, plan, render, write::write};
 
 /// What to capture. Lists are comma-separated, `*` is everything, an empty list nothing; an exclusion always wins.
 #[derive(clap::Args)]
@@ -45,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         std::io::stdout().write_all(rules.as_bytes())?;
         return Ok(());
     }
-    apply(&rules)?;
+    write(&rules)?;
     tracing::info!("capture is in force in this network namespace");
     Ok(())
 }
@@ -70,32 +66,4 @@ fn plan_of(arguments: &Arguments) -> anyhow::Result<Plan> {
         exclude_outbound_ports: plan::ports(exclude_outbound_ports).context("--exclude-outbound-ports")?,
         proxy_uid: *proxy_uid,
     })
-}
-
-/// Where the image has nft. What `PATH` says is the runtime's choice in an image without one, and it may leave `sbin` out.
-const NFT: &str = "/usr/sbin/nft";
-
-fn program() -> &'static str {
-    if Path::new(NFT).exists() { NFT } else { "nft" }
-}
-
-/// One transaction: all of it or nothing.
-fn apply(rules: &str) -> anyhow::Result<()> {
-    let mut nft = Command::new(program())
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("nft cannot be started; the image must have nftables")?;
-    // What nft did not read shows in its exit status and what it says.
-    let written = nft.stdin.take().context("nft takes no input")?.write_all(rules.as_bytes());
-    let output = nft.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(
-        output.status.success(),
-        "nft refuses the rules ({}; it needs the capability NET_ADMIN): {}",
-        output.status,
-        said.trim()
-    );
-    written.context("nft did not read the rules")
 }

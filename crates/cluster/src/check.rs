@@ -7,11 +7,13 @@
 //! | `rights` | what the asking user and the control plane may do |
 //! | `authority` | how long the issuing authority lasts |
 //! | `webhook` | the injector's configuration, its bundle, and whether a pod that is only tried gets a proxy |
+//! | `agents` | the nodes' agent, where a CNI plugin captures |
 //! | `pods` | the control plane's pods; pods of the mesh without a proxy, or with one that is not ready |
 //!
 //! Invariants: nothing is changed (what is created is created with `dryRun`); what cannot be looked at is a warning that says so,
 //! never left out; every failure says what to do.
 
+mod agents;
 mod apis;
 mod authority;
 mod finding;
@@ -60,6 +62,7 @@ pub async fn check(client: &Client, values: &Values, when: When, now: i64) -> Re
             findings.extend(rights::of_the_control_plane(&look).await);
             findings.extend(pods::of_the_control_plane(&look).await);
             findings.extend(authority::findings(&look).await);
+            findings.extend(agents::findings(&look).await);
             findings.extend(webhook::findings(&look).await);
             findings.extend(pods::of_the_mesh(&look).await);
         }

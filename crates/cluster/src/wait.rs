@@ -18,7 +18,7 @@ use crate::{
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// Waits for what can be waited for: pods of a Deployment, and the bundle that the control plane writes into its webhook.
+/// Waits for what can be waited for: pods of a Deployment, an agent on each node, and the bundle that the control plane writes into its webhook.
 pub(crate) async fn until_ready(
     client: &Client,
     named: &Named,
@@ -27,6 +27,7 @@ pub(crate) async fn until_ready(
 ) -> Result<(), Problem> {
     let missing: fn(&Value) -> Option<String> = match named.kind.as_str() {
         "Deployment" => missing_pods,
+        "DaemonSet" => missing_agents,
         "MutatingWebhookConfiguration" => missing_bundle,
         _ => return Ok(()),
     };
@@ -79,6 +80,16 @@ fn missing_pods(deployment: &Value) -> Option<String> {
     (!done).then(|| format!("{updated} of {wanted} pods are new, {available} available"))
 }
 
+/// The condition of `kubectl rollout status`: the present template is on every node that it is for, and available there.
+fn missing_agents(daemon_set: &Value) -> Option<String> {
+    let status = |key: &str| daemon_set["status"][key].as_i64().unwrap_or(0);
+    let generation = daemon_set["metadata"]["generation"].as_i64().unwrap_or(0);
+    let wanted = status("desiredNumberScheduled");
+    let (updated, available) = (status("updatedNumberScheduled"), status("numberAvailable"));
+    let done = status("observedGeneration") >= generation && updated >= wanted && available >= wanted;
+    (!done).then(|| format!("{updated} of {wanted} pods are new, {available} available"))
+}
+
 fn missing_bundle(webhook: &Value) -> Option<String> {
     let hooks = webhook["webhooks"].as_array().into_iter().flatten();
     let empty = |hook: &&Value| hook["clientConfig"]["caBundle"].as_str().is_none_or(str::is_empty);
@@ -86,9 +97,9 @@ fn missing_bundle(webhook: &Value) -> Option<String> {
     (without > 0).then(|| "the control plane has not filled in its certificate (caBundle) yet".to_owned())
 }
 
-/// What the first pod of a Deployment's that is not ready complains of.
-async fn complaint(client: &Client, named: &Named, deployment: &Value) -> Option<String> {
-    let labels = deployment["spec"]["selector"]["matchLabels"].as_object()?;
+/// What the first pod of a workload that is not ready complains of.
+async fn complaint(client: &Client, named: &Named, workload: &Value) -> Option<String> {
+    let labels = workload["spec"]["selector"]["matchLabels"].as_object()?;
     let selector: Vec<_> =
         labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
     let pods: Api<Pod> = Api::namespaced(client.clone(), named.namespace.as_deref()?);
@@ -146,6 +157,20 @@ mod tests {
             Some("2 of 2 pods are new, 1 available")
         );
         assert!(missing_pods(&json!({"spec": {}})).is_some(), "no status yet");
+    }
+
+    #[test]
+    fn a_daemon_set_is_ready_when_it_is_new_and_available_on_every_node() {
+        let of = |observed: i64, updated: i64, available: i64| {
+            json!({"metadata": {"generation": 2}, "status": {
+                "observedGeneration": observed, "desiredNumberScheduled": 3,
+                "updatedNumberScheduled": updated, "numberAvailable": available,
+            }})
+        };
+        assert_eq!(missing_agents(&of(2, 3, 3)), None);
+        assert!(missing_agents(&of(1, 3, 3)).is_some(), "the status is of the generation before");
+        assert_eq!(missing_agents(&of(2, 3, 2)).as_deref(), Some("3 of 3 pods are new, 2 available"));
+        assert!(missing_agents(&of(2, 1, 3)).is_some(), "old ones are left");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! ```text
 //! defaults + files + --set ──merge──> Values ──objects──> [Namespace, RBAC, ConfigMap, Service, Deployment, ...]
 //!                                       │                   rbac: who may do what     control: the pods and their configuration
+//!                                       │                   node: the agent of each node, where it captures
 //!                                       └──injection──> InjectionConfig (also of `leno inject`)
 //! ```
 //!
@@ -13,10 +14,11 @@
 mod checksum;
 mod control;
 mod merge;
+mod node;
 mod objects;
 mod rbac;
 mod values;
 
 pub use merge::{InvalidValues, Overrides, values};
 pub use objects::{Names, objects};
-pub use values::{Compat, Gateways, Images, Injection, Proxy, Tracing, Values};
+pub use values::{Cni, Compat, Gateways, Images, Injection, Proxy, Tracing, Values};

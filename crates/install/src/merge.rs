@@ -3,10 +3,11 @@
 //! Invariant: later wins; maps are merged, anything else is replaced, `null` takes the default's place as in Helm.
 
 use leno_apis::yaml;
+use leno_inject::Capture;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use crate::Values;
+use crate::{Cni, Values};
 
 /// What is laid over the defaults.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +131,7 @@ fn faults(values: &Values) -> Vec<String> {
     named("revision", &values.revision, false);
     named("cluster", &values.cluster, false);
     named("network", &values.network, true);
+    named("cni.namespace", &values.cni.namespace, false);
     for tag in &values.tags {
         named("tags", tag, false);
     }
@@ -161,10 +163,31 @@ fn faults(values: &Values) -> Vec<String> {
         faults
             .extend(leno_inject::quantity_fault(quantity).map(|why| format!("resources, {resource}: {why}")));
     }
+    faults.extend(of_the_agent(values));
     if !(0.0..=1.0).contains(&values.proxy.tracing.sampling) {
         faults.push("proxy.tracing.sampling: it is a share, from 0 to 1".to_owned());
     }
     faults.extend(values.injection().faults());
+    faults
+}
+
+/// What the nodes' agent could not do its work with.
+fn of_the_agent(values: &Values) -> Vec<String> {
+    let Cni { namespace, bin_dir, conf_dir, resources, .. } = &values.cni;
+    let mut faults = Vec::new();
+    for (what, folder) in [("cni.binDir", bin_dir), ("cni.confDir", conf_dir)] {
+        if !folder.starts_with('/') {
+            faults.push(format!("{what}: `{folder}` is no absolute path"));
+        }
+    }
+    for (resource, quantity) in resources.requests.iter().chain(&resources.limits) {
+        let fault = leno_inject::quantity_fault(quantity);
+        faults.extend(fault.map(|why| format!("cni.resources, {resource}: {why}")));
+    }
+    if values.injection.capture == Capture::Cni && values.create_namespace && *namespace == values.namespace {
+        let level = "is held to the restricted level, which the agent does not meet";
+        faults.push(format!("cni.namespace: the control plane's namespace {level}"));
+    }
     faults
 }
 

@@ -6,7 +6,7 @@
 use leno_inject::webhook::webhooks;
 use serde_json::{Map, Value, json};
 
-use crate::{Values, control, rbac};
+use crate::{Values, control, node, rbac};
 
 /// The names of an installation's objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Names {
     pub secrets: String,
     /// MutatingWebhookConfiguration.
     pub webhook: String,
+    /// DaemonSet, ServiceAccount and Role of the nodes' agent; the plugin's program and its socket's folder on the nodes.
+    pub agent: String,
     revision: String,
 }
 
@@ -39,6 +41,7 @@ impl Names {
             cluster_wide: format!("leno-control{suffix}-{namespace}"),
             secrets: format!("leno-control{suffix}-gateway-secrets"),
             webhook: format!("leno-sidecar-injector{suffix}-{namespace}"),
+            agent: format!("leno-cni{suffix}"),
             revision: revision.clone(),
         }
     }
@@ -54,11 +57,25 @@ impl Names {
         json!({"app": "leno-control", "app.kubernetes.io/instance": self.revision})
     }
 
-    /// Labels of every object.
+    /// Labels of every object of the control plane.
     pub(crate) fn labels(&self) -> Value {
+        self.labels_of("leno-control")
+    }
+
+    /// Labels by which the pods of the nodes' agent are found.
+    pub(crate) fn agent_selector(&self) -> Value {
+        json!({"app": "leno-cni", "app.kubernetes.io/instance": self.revision})
+    }
+
+    /// Labels of the agent's objects.
+    pub(crate) fn agent_labels(&self) -> Value {
+        self.labels_of("leno-cni")
+    }
+
+    fn labels_of(&self, app: &str) -> Value {
         json!({
-            "app": "leno-control",
-            "app.kubernetes.io/name": "leno-control",
+            "app": app,
+            "app.kubernetes.io/name": app,
             "app.kubernetes.io/instance": self.revision,
             "app.kubernetes.io/part-of": "leno",
             "app.kubernetes.io/version": env!("CARGO_PKG_VERSION"),
@@ -68,6 +85,12 @@ impl Names {
     /// An object of the control plane's namespace.
     pub(crate) fn namespaced(&self, version: &str, kind: &str, name: &str, fields: Value) -> Value {
         let metadata = json!({"name": name, "namespace": self.namespace, "labels": self.labels()});
+        object(version, kind, metadata, fields)
+    }
+
+    /// An object of the agent's namespace.
+    pub(crate) fn of_agent(&self, namespace: &str, version: &str, kind: &str, fields: Value) -> Value {
+        let metadata = json!({"name": self.agent, "namespace": namespace, "labels": self.agent_labels()});
         object(version, kind, metadata, fields)
     }
 
@@ -98,6 +121,7 @@ pub fn objects(values: &Values) -> Vec<Value> {
     }
     objects.extend(rbac::objects(values, &names));
     objects.extend(control::objects(values, &names));
+    objects.extend(node::objects(values, &names));
     if values.gateways.class && values.revision == "default" {
         objects.push(gateway_class(&names));
     }

@@ -52,6 +52,8 @@ pub struct Values {
     pub injection: Injection,
     /// What proxies get unless a pod says otherwise.
     pub proxy: Proxy,
+    /// The nodes' agent; only with `injection.capture: cni`.
+    pub cni: Cni,
     /// Gateways of the Gateway API.
     pub gateways: Gateways,
 }
@@ -77,6 +79,7 @@ impl Default for Values {
             log_level: "info".to_owned(),
             injection: Injection::default(),
             proxy: Proxy::default(),
+            cni: Cni::default(),
             gateways: Gateways::default(),
         }
     }
@@ -154,6 +157,40 @@ impl Default for Injection {
         let InjectionConfig { policy, never_inject, always_inject, capture, init_resources, .. } =
             InjectionConfig::default();
         Self { policy, never_inject, always_inject, capture, init_resources }
+    }
+}
+
+/// The nodes' agent, which captures with `injection.capture: cni`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Cni {
+    /// Its namespace, which must allow what it needs: it is no pod of the level `baseline` or `restricted`.
+    pub namespace: String,
+    /// The nodes' folder of CNI plugins.
+    pub bin_dir: String,
+    /// The nodes' folder of CNI configurations.
+    pub conf_dir: String,
+    /// Requests and limits of each agent.
+    pub resources: Resources,
+    /// `priorityClassName`: pods of the mesh cannot start on a node without it.
+    pub priority_class_name: String,
+    /// Nodes that it runs on: all that pods of the mesh may run on.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that it tolerates.
+    pub tolerations: Vec<Value>,
+}
+
+impl Default for Cni {
+    fn default() -> Self {
+        Self {
+            namespace: "kube-system".to_owned(),
+            bin_dir: "/opt/cni/bin".to_owned(),
+            conf_dir: "/etc/cni/net.d".to_owned(),
+            resources: Resources::of(&[("cpu", "10m"), ("memory", "32Mi")], &[("memory", "128Mi")]),
+            priority_class_name: "system-node-critical".to_owned(),
+            node_selector: BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())]),
+            tolerations: vec![serde_json::json!({"operator": "Exists"})],
+        }
     }
 }
 

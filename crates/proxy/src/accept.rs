@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use leno_capture::PROBES;
 use leno_decide::{Admission, NoTrace, Outbound, admit_connection};
 use leno_identity::{HandshakeFailure, PeerIdentity, peer_identity};
 use leno_model::{GatewayProtocol, Protocol};
@@ -21,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     bootstrap::Capture,
-    capture::{PROBES, arrival::original_destination, verify},
+    capture::{arrival::original_destination, verify},
     core::Core,
     detect,
     edge_tls::EdgeTls,

@@ -12,27 +12,16 @@ use std::{
     sync::Arc,
 };
 
+pub use leno_capture::ports::{
+    ADMIN_PORT, HEALTH_PORT, INBOUND_PORT, MESH_PORT, METRICS_PORT, OUTBOUND_PORT, PROMETHEUS_PORT,
+};
 use leno_model::{ClusterName, Millis, SpiffeId, TrustDomain, WorkloadId};
 use serde::{Deserialize, Serialize};
 
 use crate::app_health::Probe;
 
-/// The mesh's port on every workload (DESIGN: between two proxies).
-pub const MESH_PORT: u16 = 15008;
-/// Outbound capture.
-pub const OUTBOUND_PORT: u16 = 15001;
-/// Inbound capture: what the kernel redirects, whatever port was dialled.
-pub const INBOUND_PORT: u16 = 15006;
 /// Outbound requests in absolute form (`HTTP_PROXY`), for programs under `leno run`.
 pub const HTTP_PROXY_PORT: u16 = 15002;
-/// Administration, on the proxy's own address.
-pub const ADMIN_PORT: u16 = 15000;
-/// Metrics, and the application's probes.
-pub const METRICS_PORT: u16 = 15020;
-/// The proxy's own readiness.
-pub const HEALTH_PORT: u16 = 15021;
-/// The proxy's own metrics, under Istio's port for them.
-pub const PROMETHEUS_PORT: u16 = 15090;
 
 /// What a proxy is told at its start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -101,7 +90,7 @@ pub enum Capture {
     /// address (an embedded mesh).
     #[default]
     ProxyProtocol,
-    /// It has a network namespace with its application, whose connections the kernel redirects ([`crate::capture`]). A gateway, which
+    /// It has a network namespace with its application, whose connections the kernel redirects (`leno_capture`). A gateway, which
     /// has no application, listens on all addresses.
     Captured,
 }

@@ -18,7 +18,7 @@ mod admin;
 pub mod app_health;
 mod balance;
 pub mod bootstrap;
-pub mod capture;
+mod capture;
 mod config;
 mod core;
 mod denials;

@@ -3,6 +3,7 @@
 mod applications;
 mod capture;
 mod change;
+mod cni;
 mod control_plane;
 mod figures;
 mod first_packet;
@@ -109,6 +110,7 @@ pub(crate) const CHECKS: &[Check] = &[
     long("permissive: plaintext and mutual TLS are served and counted", traffic::permissive),
     long("selective: a pod without a proxy calls and is called as policies say", traffic::selective),
     long("gateway: a Gateway's address leads to its backend over mutual TLS", traffic::gateway),
+    long("cni: a plugin captures, pods have no privilege, and the node is as it was afterwards", cni::plugin),
     long("status: kubectl waits until all proxies have a route", change::status),
     long("leader: statuses go on within 15 s after the leader is killed", control_plane::leader_is_killed),
     long("plan: an upgrade says what it would change, and changes nothing", revisions::plan),

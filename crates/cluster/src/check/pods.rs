@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Namespace, Pod},
+    core::v1::{ContainerStatus, Namespace, Pod},
 };
 use kube::{Api, api::ListParams};
 use leno_inject::{
     Decision, InjectionConfig, Reason,
-    contract::{CAPTURE_CONTAINER, PROXY_CONTAINER, REVISION},
+    contract::{CAPTURE_ANNOTATION, CAPTURE_CONTAINER, PROXY_CONTAINER, REVISION},
     decide, enrols, is_injected,
 };
 use serde_json::json;
 
-use super::{Finding, Look};
+use super::{Finding, Look, agents};
 use crate::wait::pod_complaint;
 
 /// The label with the release that an object is of.
@@ -24,6 +24,8 @@ const PAGE: u32 = 500;
 const PAGES: usize = 100;
 /// Pods that are named one by one.
 const NAMED: usize = 20;
+/// Pods that may not answer before no other is asked: the API server does not reach pods here.
+const SILENT: usize = 3;
 
 /// Whether the control plane's pods are ready and of this version.
 pub(super) async fn of_the_control_plane(look: &Look<'_>) -> Vec<Finding> {
@@ -95,6 +97,17 @@ pub(super) async fn of_the_mesh(look: &Look<'_>) -> Vec<Finding> {
             None => break,
         }
     }
+    let mut silent = 0;
+    for unready in std::mem::take(&mut mesh.unready).iter().take(NAMED) {
+        match agents::is_uncaptured(look.client, &unready.namespace, &unready.name).await {
+            Some(true) => mesh.is_uncaptured(unready),
+            Some(false) => {}
+            None => silent += 1,
+        }
+        if silent == SILENT {
+            break;
+        }
+    }
     mesh.findings()
 }
 
@@ -104,11 +117,22 @@ struct Mesh {
     ready: usize,
     opted_out: usize,
     problems: Vec<Finding>,
+    unready: Vec<Unready>,
+}
+
+/// A pod whose proxy runs, is not ready, and can be asked why.
+struct Unready {
+    /// Place of the problem.
+    at: usize,
+    namespace: String,
+    name: String,
+    /// Whether a CNI plugin captures its traffic.
+    by_plugin: bool,
 }
 
 impl Mesh {
     fn new(config: InjectionConfig) -> Self {
-        Self { config, ready: 0, opted_out: 0, problems: Vec::new() }
+        Self { config, ready: 0, opted_out: 0, problems: Vec::new(), unready: Vec::new() }
     }
 
     fn take(&mut self, namespace: &leno_inject::Namespace, pod: &Pod) {
@@ -174,16 +198,44 @@ impl Mesh {
         let why =
             capture.or_else(|| pod_complaint(pod)).unwrap_or_else(|| "its proxy is not ready".to_owned());
         let at = name.replacen('/', " ", 1);
-        let container = if why.contains(CAPTURE_CONTAINER) { CAPTURE_CONTAINER } else { PROXY_CONTAINER };
+        let by_plugin = container(CAPTURE_CONTAINER).is_none()
+            && pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(CAPTURE_ANNOTATION));
+        let runs = |status: &ContainerStatus| status.state.as_ref().is_some_and(|it| it.running.is_some());
+        let proxy_runs = container(PROXY_CONTAINER).is_some_and(runs);
+        if proxy_runs && let Some((namespace, pod)) = name.split_once('/') {
+            let (namespace, name) = (namespace.to_owned(), pod.to_owned());
+            self.unready.push(Unready { at: self.problems.len(), namespace, name, by_plugin });
+        }
+        let advice = if by_plugin && !proxy_runs {
+            // The plugin's reason is in the events: there is no container yet that could have logged it.
+            format!("kubectl describe pod -n {at}")
+        } else {
+            let of_capture = why.contains(CAPTURE_CONTAINER);
+            let container = if of_capture { CAPTURE_CONTAINER } else { PROXY_CONTAINER };
+            format!("kubectl logs -n {at} -c {container}")
+        };
         self.problems.push(Finding::fail(
             "capture",
             format!("pod {name} has no working proxy: {why}"),
-            format!("kubectl logs -n {at} -c {container}"),
+            advice,
         ));
     }
 
+    /// A proxy says so itself.
+    fn is_uncaptured(&mut self, unready: &Unready) {
+        let Unready { at, namespace, name, by_plugin } = unready;
+        let Some(problem) = self.problems.get_mut(*at) else { return };
+        problem.text =
+            format!("pod {namespace}/{name} has no working proxy: it says that its traffic is not captured");
+        if *by_plugin {
+            problem.advice = Some(format!(
+                "the CNI plugin was not in place on its node when it started; once it is, kubectl delete pod -n {namespace} {name}"
+            ));
+        }
+    }
+
     fn findings(self) -> Vec<Finding> {
-        let Self { ready, opted_out, problems, .. } = self;
+        let Self { config: _, ready, opted_out, problems, unready: _ } = self;
         let mut findings = vec![Finding::ok(
             "pods",
             format!(
@@ -294,6 +346,31 @@ mod tests {
         assert_eq!(findings[1].level, Level::Fail);
         let findings = found(&[injected(false, 1)]);
         assert!(findings[1].to_string().contains("kubectl logs -n shop a -c leno-init"), "{}", findings[1]);
+    }
+
+    /// As an installation with `injection.capture: cni` makes it.
+    fn by_plugin(running: bool) -> Value {
+        let mut pod = injected(false, 0);
+        pod["metadata"]["annotations"]["leno.dev/capture"] = json!("[]");
+        let statuses = pod["status"]["initContainerStatuses"].as_array_mut().unwrap();
+        statuses.remove(0);
+        if running {
+            statuses[0]["state"] = json!({"running": {"startedAt": null}});
+        }
+        pod
+    }
+
+    #[test]
+    fn a_pod_that_waits_for_the_plugin_is_told_from_one_that_started_without_it() {
+        let findings = found(&[by_plugin(false)]);
+        assert!(findings[1].to_string().contains("kubectl describe pod -n shop a"), "{}", findings[1]);
+        let mut mesh = Mesh::new(InjectionConfig::default());
+        mesh.proxy("shop/a", &serde_json::from_value(by_plugin(true)).unwrap());
+        let unready = mesh.unready.remove(0);
+        assert!(mesh.problems[0].to_string().contains("kubectl logs"), "{}", mesh.problems[0]);
+        mesh.is_uncaptured(&unready);
+        let text = mesh.problems[0].to_string();
+        assert!(text.contains("is not captured") && text.contains("kubectl delete pod -n shop a"), "{text}");
     }
 
     #[test]

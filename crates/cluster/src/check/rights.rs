@@ -82,7 +82,11 @@ pub(super) async fn of_the_control_plane(look: &Look<'_>) -> Vec<Finding> {
 /// Each right of the installation's roles, once.
 fn needed(look: &Look<'_>) -> Vec<ResourceAttributes> {
     let mut all = Vec::new();
-    for role in look.objects.iter().filter(|object| object["rules"].is_array()) {
+    // The nodes' agent has an account of its own.
+    let of_the_control_plane = |object: &&Value| {
+        object["rules"].is_array() && object["metadata"]["name"] != look.names.agent.as_str()
+    };
+    for role in look.objects.iter().filter(of_the_control_plane) {
         let namespace = role["metadata"]["namespace"].as_str().map(str::to_owned);
         for rule in role["rules"].as_array().into_iter().flatten() {
             let names = strings(&rule["resourceNames"]);

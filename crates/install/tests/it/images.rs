@@ -12,7 +12,7 @@ use crate::root;
 fn collect(image: &str, into: &Path) -> Vec<PathBuf> {
     let bin = into.join("bin");
     fs::create_dir(&bin).unwrap();
-    for program in ["leno-proxy", "leno-control"] {
+    for program in ["leno-proxy", "leno-control", "leno-cni", "leno-cni-agent"] {
         fs::copy("/bin/true", bin.join(program)).unwrap();
     }
     let image_root = into.join("root");
@@ -27,7 +27,8 @@ fn collect(image: &str, into: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn every_program_of_an_image_finds_its_libraries_in_it() {
-    for (image, programs) in [("proxy", &["leno-proxy", "nft"][..]), ("control", &["leno-control"])] {
+    let of_the_proxy = &["leno-proxy", "leno-cni-agent", "leno-cni", "nft"][..];
+    for (image, programs) in [("proxy", of_the_proxy), ("control", &["leno-control"])] {
         let folder = tempfile::tempdir().unwrap();
         let files = collect(image, folder.path());
         let (data, files): (Vec<_>, Vec<_>) =
@@ -60,6 +61,8 @@ fn the_dockerfile_starts_what_the_lists_hold_as_the_users_that_pods_run_as() {
         "USER 1337:1337",
         "ENTRYPOINT [\"/usr/bin/leno-control\"]",
         "USER 65532:65532",
+        // On nodes there may be an older C library, or another.
+        "RUSTFLAGS=\"-C target-feature=+crt-static\" cargo build --locked --profile dist --target \"$target\" -p leno-cni-bin",
     ] {
         assert!(text.contains(line), "{line}");
     }

@@ -120,3 +120,60 @@ fn the_configuration_is_what_the_injector_reads() {
         assert_eq!(injection, values.injection());
     }
 }
+
+/// The containers, volumes and namespaces of the agent, with these values on top.
+fn agent(set: &[&str]) -> Value {
+    let objects = objects(&values_of(None, &[&["injection.capture=cni"], set].concat()));
+    one(&objects, "DaemonSet").clone()
+}
+
+#[test]
+fn the_nodes_agent_is_there_only_where_it_captures_and_comes_before_the_webhook() {
+    assert!(default_objects().iter().all(|object| object["kind"] != "DaemonSet"));
+    let objects = objects(&values_of(None, &["injection.capture=cni"]));
+    assert!(index(&objects, "DaemonSet") < index(&objects, "MutatingWebhookConfiguration"));
+}
+
+#[test]
+fn the_nodes_agent_has_two_capabilities_and_three_folders_and_starts_without_what_it_keeps_in_place() {
+    let agent = agent(&[]);
+    assert_eq!(agent["metadata"]["namespace"], "kube-system", "the control plane's is restricted");
+    let pod = &agent["spec"]["template"]["spec"];
+    assert_eq!(pod["hostNetwork"], true);
+    assert!(pod.get("hostPID").is_none());
+    let paths: Vec<_> = pod["volumes"].as_array().unwrap().iter().map(|it| &it["hostPath"]["path"]).collect();
+    assert_eq!(paths, ["/opt/cni/bin", "/etc/cni/net.d", "/run/leno-cni"]);
+    let context = &pod["containers"][0]["securityContext"];
+    assert_eq!(context["capabilities"], json!({"drop": ["ALL"], "add": ["NET_ADMIN", "SYS_ADMIN"]}));
+    assert_eq!((&context["privileged"], &context["readOnlyRootFilesystem"]), (&json!(false), &json!(true)));
+}
+
+/// The agent being away, or broken, must not keep a cluster from starting.
+#[test]
+fn what_the_webhook_never_stops_the_plugin_never_stops_either() {
+    for (set, more) in [(&[][..], "leno-system"), (&["namespace=mesh", "cni.namespace=agents"], "agents")] {
+        let mut set = set.to_vec();
+        set.push("injection.capture=cni");
+        let objects = objects(&values_of(None, &set));
+        let container = &one(&objects, "DaemonSet")["spec"]["template"]["spec"]["containers"][0];
+        let arguments = container["args"].as_array().unwrap().iter().map(|it| it.as_str().unwrap());
+        let excluded = arguments.filter_map(|it| it.strip_prefix("--exclude-namespaces=")).next().unwrap();
+        let excluded: Vec<_> = excluded.split(',').collect();
+        let webhook = &one(&objects, "MutatingWebhookConfiguration")["webhooks"][0]["namespaceSelector"];
+        for namespace in webhook["matchExpressions"][0]["values"].as_array().unwrap() {
+            assert!(excluded.contains(&namespace.as_str().unwrap()), "{namespace}");
+        }
+        assert!(excluded.contains(&more));
+    }
+}
+
+#[test]
+fn the_agent_is_not_put_where_the_restricted_level_would_refuse_it() {
+    let refused = |set: &[&str]| {
+        let set = set.iter().map(|text| (*text).to_owned()).collect();
+        leno_install::values(&leno_install::Overrides { set, ..Default::default() }).is_err()
+    };
+    let there = ["injection.capture=cni", "cni.namespace=leno-system"];
+    assert!(refused(&there));
+    assert!(!refused(&[&there[..], &["createNamespace=false"]].concat()), "the namespace is somebody else's");
+}

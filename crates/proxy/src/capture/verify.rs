@@ -7,6 +7,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use leno_capture::PROBES;
 use leno_telemetry::metrics::names;
 use parking_lot::Mutex;
 use tokio::{
@@ -15,7 +16,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::PROBES;
 use crate::{
     bootstrap::{Capture, OUTBOUND_PORT, Role},
     shared::Shared,

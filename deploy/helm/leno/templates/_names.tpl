@@ -23,13 +23,40 @@ leno-control{{ include "leno.suffix" . }}-gateway-secrets
 leno-sidecar-injector{{ include "leno.suffix" . }}-{{ .Values.namespace }}
 {{- end }}
 
+{{- define "leno.agent" -}}
+leno-cni{{ include "leno.suffix" . }}
+{{- end }}
+
+{{/* Labels by which the pods of the nodes' agent are found. */}}
+{{- define "leno.agentSelector" -}}
+app: leno-cni
+app.kubernetes.io/instance: {{ .Values.revision | quote }}
+{{- end }}
+
+{{/* Labels of the agent's objects. */}}
+{{- define "leno.agentLabels" -}}
+app: leno-cni
+app.kubernetes.io/name: leno-cni
+app.kubernetes.io/instance: {{ .Values.revision | quote }}
+app.kubernetes.io/part-of: leno
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end }}
+
+{{/* Metadata of the agent's objects. */}}
+{{- define "leno.agentMetadata" -}}
+name: {{ include "leno.agent" . }}
+namespace: {{ .Values.cni.namespace }}
+labels:
+  {{- include "leno.agentLabels" . | nindent 2 }}
+{{- end }}
+
 {{/* Labels by which the control plane's pods are found. */}}
 {{- define "leno.selector" -}}
 app: leno-control
 app.kubernetes.io/instance: {{ .Values.revision | quote }}
 {{- end }}
 
-{{/* Labels of every object. */}}
+{{/* Labels of every object of the control plane. */}}
 {{- define "leno.labels" -}}
 app: leno-control
 app.kubernetes.io/name: leno-control

@@ -8,12 +8,12 @@ use std::fmt::Write as _;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{
+use crate::ports::{
+    ADMIN_PORT, HEALTH_PORT, INBOUND_PORT, MESH_PORT, METRICS_PORT, OUTBOUND_PORT, PROMETHEUS_PORT,
+};
+use crate::{
     PROBES,
     plan::{Network, Plan, Selection},
-};
-use crate::bootstrap::{
-    ADMIN_PORT, HEALTH_PORT, INBOUND_PORT, MESH_PORT, METRICS_PORT, OUTBOUND_PORT, PROMETHEUS_PORT,
 };
 
 /// The table, of family `inet`: IPv4 and IPv6 by the same rules.
