@@ -8,7 +8,8 @@
 //! | `authority` | how long the issuing authority lasts |
 //! | `webhook` | the injector's configuration, its bundle, and whether a pod that is only tried gets a proxy |
 //! | `agents` | the nodes' agent, where a CNI plugin captures |
-//! | `pods` | the control plane's pods; pods of the mesh without a proxy, or with one that is not ready |
+//! | `control_plane` | its pods |
+//! | `pods` | pods of the mesh without a proxy, or with one that is not ready |
 //!
 //! Invariants: nothing is changed (what is created is created with `dryRun`); what cannot be looked at is a warning that says so,
 //! never left out; every failure says what to do.
@@ -16,6 +17,7 @@
 mod agents;
 mod apis;
 mod authority;
+mod control_plane;
 mod finding;
 mod pods;
 mod rights;
@@ -60,7 +62,7 @@ pub async fn check(client: &Client, values: &Values, when: When, now: i64) -> Re
         When::Before => findings.extend(rights::of_the_user(&look).await),
         When::After => {
             findings.extend(rights::of_the_control_plane(&look).await);
-            findings.extend(pods::of_the_control_plane(&look).await);
+            findings.extend(control_plane::findings(&look).await);
             findings.extend(authority::findings(&look).await);
             findings.extend(agents::findings(&look).await);
             findings.extend(webhook::findings(&look).await);

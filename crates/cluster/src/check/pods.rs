@@ -1,11 +1,8 @@
-//! Pods: the control plane's, and those that should have a proxy.
+//! Pods that should have a proxy.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{ContainerStatus, Namespace, Pod},
-};
+use k8s_openapi::api::core::v1::{ContainerStatus, Namespace, Pod};
 use kube::{Api, api::ListParams};
 use leno_inject::{
     Decision, InjectionConfig, Reason,
@@ -17,8 +14,6 @@ use serde_json::json;
 use super::{Finding, Look, agents};
 use crate::wait::pod_complaint;
 
-/// The label with the release that an object is of.
-const VERSION_LABEL: &str = "app.kubernetes.io/version";
 /// Pods of one answer, and answers at most: 50,000 pods.
 const PAGE: u32 = 500;
 const PAGES: usize = 100;
@@ -26,48 +21,6 @@ const PAGES: usize = 100;
 const NAMED: usize = 20;
 /// Pods that may not answer before no other is asked: the API server does not reach pods here.
 const SILENT: usize = 3;
-
-/// Whether the control plane's pods are ready and of this version.
-pub(super) async fn of_the_control_plane(look: &Look<'_>) -> Vec<Finding> {
-    let name = &look.names.control;
-    let api: Api<Deployment> = Api::namespaced(look.client.clone(), &look.names.namespace);
-    let what = format!("Deployment {}/{name}", look.names.namespace);
-    let found = match api.get_opt(name).await {
-        Ok(Some(found)) => found,
-        Ok(None) => {
-            return vec![Finding::fail(
-                "control-plane",
-                format!("{what} is not there"),
-                "run `leno install`",
-            )];
-        }
-        Err(error) => return vec![Finding::unseen("control-plane", &what, &error)],
-    };
-    let wanted = found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let ready = found.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
-    let text = format!("the control plane has {ready} of {wanted} pods ready");
-    let look_at = format!("kubectl describe pods -n {} -l app=leno-control", look.names.namespace);
-    let pods = match (ready, wanted) {
-        (0, _) => Finding::fail("control-plane", text, look_at),
-        (ready, wanted) if ready < wanted => Finding::warn("control-plane", text, look_at),
-        _ => Finding::ok("control-plane", text),
-    };
-    let version = found.metadata.labels.unwrap_or_default().remove(VERSION_LABEL).unwrap_or_default();
-    let ours = env!("CARGO_PKG_VERSION");
-    let version = if version == ours {
-        Finding::ok(
-            "control-plane-version",
-            format!("the control plane is of version {version}, as is this program"),
-        )
-    } else {
-        Finding::warn(
-            "control-plane-version",
-            format!("the control plane is of version {version}, this program of {ours}"),
-            "upgrade one of them",
-        )
-    };
-    vec![pods, version]
-}
 
 /// Pods of the mesh: without a proxy though they should have one, or with one that is not ready.
 pub(super) async fn of_the_mesh(look: &Look<'_>) -> Vec<Finding> {
