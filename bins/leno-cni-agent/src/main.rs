@@ -1,4 +1,4 @@
-//! The node's agent of `injection.capture: cni` (docs/adr/0018-cni.md).
+//! The node's agent of `injection.capture: cni` (docs/adr/0019-cni.md).
 //!
 //! | module | its job |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! Capture by a CNI plugin, chained after the cluster's own (docs/adr/0018-cni.md).
+//! Capture by a CNI plugin, chained after the cluster's own (docs/adr/0019-cni.md).
 //!
 //! ```text
 //!   runtime ──stdin, CNI_*──> call ──> decide ──┬─> pass: prevResult as it was; nobody is asked

@@ -1,4 +1,4 @@
-//! The agent of each node, which captures where no pod may: only with `injection.capture: cni` (docs/adr/0018-cni.md).
+//! The agent of each node, which captures where no pod may: only with `injection.capture: cni` (docs/adr/0019-cni.md).
 //!
 //! Invariants: it has the two capabilities that it needs and the folders that it writes, and no right but to ask whether it is being
 //! removed; it starts without what it keeps in place (`hostNetwork`), or nothing could mend that.
