@@ -20,6 +20,7 @@
 //! | `certificate`, [`tokens`], `identity_service` | its own certificate, and everybody else's |
 //! | `peering` | other clusters |
 //! | `kubernetes` | what only a control plane on Kubernetes does |
+//! | `replicas` | what the replicas of one control plane tell each other |
 //! | `rollout`, `api` | how far the mesh is, as JSON over HTTP |
 
 #![forbid(unsafe_code)]
@@ -38,6 +39,7 @@ mod listen;
 mod peering;
 mod publish;
 mod published;
+mod replicas;
 mod rollout;
 mod store;
 pub mod tokens;
