@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use leno_model::Port;
 
 /// The status of one object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ObjectStatus {
     /// Conditions of the object as a whole, by type.
     pub conditions: BTreeMap<&'static str, Condition>,
@@ -19,7 +19,7 @@ pub struct ObjectStatus {
 }
 
 /// One condition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Condition {
     /// Whether it holds.
     pub status: bool,
@@ -43,7 +43,7 @@ impl Condition {
 }
 
 /// What a route is attached to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ParentName {
     /// API group; empty for core.
     pub group: Arc<str>,
@@ -60,14 +60,14 @@ pub struct ParentName {
 }
 
 /// How a route fares with one parent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ParentStatus {
     /// Conditions by type.
     pub conditions: BTreeMap<&'static str, Condition>,
 }
 
 /// How a listener fares.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ListenerStatus {
     /// Routes attached to it.
     pub attached_routes: u32,

@@ -15,7 +15,7 @@ use leno_ca::{Authority, AuthorityPem, AuthorityProblem, CacertsProblem};
 use leno_identity::{ClientAuth, IdentityStore, SpiffeIdError, server_config};
 use leno_sources::SourceError;
 use leno_xds::{
-    proto::identity::identity_server::IdentityServer,
+    proto::{identity::identity_server::IdentityServer, replicas::replicas_server::ReplicasServer},
     transport::{
         Publisher,
         server::{DiscoveryService, ServeError, ServerConfig, serve},
@@ -47,6 +47,7 @@ use crate::{
     listen,
     peering::{Listener, Memory, Peers, listen_to},
     published::Newest,
+    replicas::ReplicasService,
     store::{StoreError, Writer},
     tokens::Tokens,
 };
@@ -298,6 +299,7 @@ impl Prepared {
             counts: counts.clone(),
             stop: stop.clone(),
         };
+        let replicas = ReplicasService::new(newest.clone(), service.sessions().clone(), &config.trust_domain);
         let api = Arc::new(Api {
             config: config.clone(),
             newest: newest.clone(),
@@ -340,6 +342,7 @@ impl Prepared {
         let stopped = stop.clone();
         parts.spawn(async move {
             let routes = service.routes().add_service(IdentityServer::new(identity));
+            let routes = routes.add_service(ReplicasServer::new(replicas));
             let incoming = ReceiverStream::new(accepted);
             Ok(serve(&service, routes, incoming, stopped.cancelled()).await?)
         });

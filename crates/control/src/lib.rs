@@ -21,6 +21,7 @@
 //! | `certificate`, [`tokens`], `identity_service` | its own certificate, and everybody else's |
 //! | `peering` | other clusters |
 //! | `kubernetes` | what only a control plane on Kubernetes does |
+//! | `replicas` | what the replicas of one control plane tell each other |
 //! | `rollout`, `api` | how far the mesh is, as JSON over HTTP |
 
 #![forbid(unsafe_code)]
@@ -40,6 +41,7 @@ mod patience;
 mod peering;
 mod publish;
 mod published;
+mod replicas;
 mod rollout;
 mod store;
 pub mod tokens;

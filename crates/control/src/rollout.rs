@@ -3,6 +3,8 @@
 //! Invariant: a proxy counts as behind until it has acknowledged the newest generation; one that is not connected is
 //! listed, since its workload is in the mesh.
 
+mod attendance;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use leno_model::ResourceKind;
@@ -13,6 +15,7 @@ use leno_xds::{
 };
 use serde::Serialize;
 
+pub(crate) use self::attendance::{Attendance, Reach};
 use crate::{authorize::CONTROL_PREFIX, publish::model_key, published::Published};
 
 /// How far one proxy is.
@@ -67,7 +70,7 @@ pub(crate) struct Rollout {
 /// Every proxy of the mesh, by workload: the connected ones, and those whose workload has none.
 pub(crate) fn proxies(sessions: &Sessions, published: &Published) -> Vec<ProxyState> {
     let all = sessions.all();
-    let connected = all.iter().filter(|status| !status.node.workload.starts_with(CONTROL_PREFIX));
+    let connected = all.iter().filter(|status| is_proxy(status));
     let mut proxies: Vec<ProxyState> = connected.map(|status| of_session(status, published)).collect();
     let seen: BTreeSet<Arc<str>> = proxies.iter().map(|proxy| proxy.workload.clone()).collect();
     for key in published.compiled.resources.keys() {
@@ -98,6 +101,10 @@ pub(crate) fn rollout(proxies: &[ProxyState]) -> Rollout {
         connected: connected().count(),
         expected: proxies.len(),
     }
+}
+
+fn is_proxy(status: &SessionStatus) -> bool {
+    !status.node.workload.starts_with(CONTROL_PREFIX)
 }
 
 fn of_session(status: &SessionStatus, published: &Published) -> ProxyState {

@@ -6,7 +6,7 @@
 //!   server     ServerSession: one stream seen from the publisher    no I/O, no clock
 //!   client     ClientState: one subscriber, across its streams      no I/O, no clock, no randomness
 //!   transport  both over tonic: Publisher, serve, client::run
-//!   proto      generated from proto/leno/{discovery,identity}
+//!   proto      generated from proto/leno/{discovery,identity,replicas}
 //! ```
 //!
 //! Invariants: a client's state changes by whole generations only; what cannot be read never replaces what could;

@@ -13,3 +13,9 @@ pub mod discovery {
 pub mod identity {
     include!("gen/leno.identity.v1.rs");
 }
+
+/// `leno.replicas.v1`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+pub mod replicas {
+    include!("gen/leno.replicas.v1.rs");
+}

@@ -100,18 +100,29 @@ impl Fake {
 
 async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let is_apply = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/apply-patch"));
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut state = state.lock().unwrap();
     let at = path.strip_suffix("/status").unwrap_or(&path).to_owned();
-    if method == Method::PATCH {
-        if state.forbidden.contains(&path) {
-            return said(
-                403,
-                &json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "exceeded quota"}),
-            );
+    if method != Method::GET && state.forbidden.contains(&path) {
+        return failure(403, "Forbidden", "exceeded quota");
+    }
+    if method == Method::POST {
+        let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
+        if state.objects.contains_key(&path) {
+            return failure(409, "AlreadyExists", "it exists");
         }
-        state.writes.push(path);
+        state.writes.push(path.clone());
+        state.objects.insert(path, body.clone());
+        return said(201, &body);
+    }
+    // Only what is applied is made by a patch.
+    if method == Method::PATCH && (is_apply || state.objects.contains_key(&at)) {
+        if body != json!({}) {
+            state.writes.push(path);
+        }
         let object = state.objects.entry(at.clone()).or_insert_with(|| json!({}));
         for (key, value) in body.as_object().into_iter().flatten() {
             object[key] = value.clone();
@@ -126,11 +137,14 @@ async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Response<Fu
     }
     match state.objects.get(&at) {
         Some(object) => said(200, object),
-        None => said(
-            404,
-            &json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "not found"}),
-        ),
+        None => failure(404, "NotFound", "not found"),
     }
+}
+
+fn failure(code: u16, reason: &str, message: &str) -> Response<Full<Bytes>> {
+    let body =
+        json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message});
+    said(code, &body)
 }
 
 fn said(code: u16, body: &Value) -> Response<Full<Bytes>> {

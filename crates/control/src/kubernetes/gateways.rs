@@ -120,6 +120,11 @@ impl Gateways {
         }
     }
 
+    /// The Gateways of ours that are not run, and why.
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = (&ObjectKey, &str)> {
+        self.all.iter().filter_map(|(key, known)| Some((key, known.trouble.as_ref()?.why.as_str())))
+    }
+
     /// Why a Gateway of ours is not accepted although the compiler accepts it.
     pub(crate) fn rejected(&self, key: &ObjectKey) -> Option<Condition> {
         let trouble = self.all.get(key)?.trouble.as_ref()?;

@@ -22,11 +22,13 @@ use leno_identity::pem;
 use serde_json::json;
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Cluster, KubernetesError, MANAGER, failed, gateways::Gateways, status::Statuses};
+use super::{
+    Cluster, KubernetesError, MANAGER, events::Events, failed, gateways::Gateways, status::Statuses,
+};
 use crate::{api::Api as Views, input::describe, published::Published};
 
 /// Between two rounds.
@@ -54,6 +56,7 @@ struct Done {
     bundled: bool,
     gateways: Gateways,
     statuses: Statuses,
+    events: Events,
     rounds: u32,
 }
 
@@ -96,11 +99,12 @@ impl Leader {
             done.bundled = bundle(&self.cluster, &roots).await?;
         }
         let Some(published) = self.api.newest.load() else { return Ok(()) };
-        // What cannot be written, or a Gateway that cannot be run, keeps nobody else's status from being written.
+        // What cannot be done for one object keeps nothing from being done for another.
         let rooted = self.root_namespaces(&published, &roots, &mut done.rooted).await;
         let run = done.gateways.run(&self.cluster, &published.world).await;
-        done.statuses.write(&self.cluster, &self.api, &published, &done.gateways).await?;
-        rooted.and(run)
+        let said = done.statuses.write(&self.cluster, &self.api, &published, &done.gateways).await;
+        let told = done.events.write(&self.cluster, &published, &done.gateways, Instant::now()).await;
+        rooted.and(said).and(run).and(told)
     }
 
     /// Writes the roots into every namespace that has not got them.

@@ -1,11 +1,12 @@
 //! Writes what the compiler has to say to each object's author into the object's status.
 //!
 //! Invariants: a status is written only when it differs from what is there; other controllers' entries are kept; a transition
-//! time changes only with its condition. Whether a Gateway that we run is programmed, those say who run it.
+//! time changes only with its condition. Whether a Gateway that we run is programmed, those say who run it. That proxies have it is
+//! said when this replica's and all other replicas' have it, and not taken back: who connects later is given the newest.
 
 mod render;
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use kube::{
@@ -18,6 +19,7 @@ use leno_compile::{
     status::{ACCEPTED, PROGRAMMED},
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 pub(super) use self::render::CONTROLLER;
 use self::render::{Acknowledged, Context, render};
@@ -26,12 +28,19 @@ use super::{
     gateways::{Gateways, Programmed},
     is_status,
 };
-use crate::{api::Api as Views, published::Published, rollout};
+use crate::{
+    api::Api as Views,
+    published::Published,
+    replicas::{self, Form},
+    rollout::{Attendance, Reach},
+};
 
 /// Writes under way at a time.
 const AT_A_TIME: usize = 8;
 /// Writes of one round; the rest waits for the next.
 const A_ROUND: usize = 200;
+/// Between two writes of one status that differ only in why not all proxies have it.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// The groups whose objects have a status that is ours to write.
 const GROUPS: [&str; 3] = ["gateway.networking.k8s.io", "networking.istio.io", "security.istio.io"];
@@ -39,6 +48,7 @@ const GROUPS: [&str; 3] = ["gateway.networking.k8s.io", "networking.istio.io", "
 /// What was written last.
 #[derive(Default)]
 pub(crate) struct Statuses {
+    attendance: Attendance,
     written: BTreeMap<ObjectKey, Written>,
 }
 
@@ -51,14 +61,20 @@ struct Written {
     observed: Option<i64>,
     /// The publication since which that generation is in force.
     since: u64,
-    acknowledged: bool,
+    acknowledged: Acknowledged,
+    when: Instant,
 }
 
 /// A status that has to be written.
 struct Due {
     key: ObjectKey,
+    /// What other replicas are asked about.
+    form: Form,
     written: Written,
-    acknowledged: Acknowledged,
+    /// What was written of the same, apart from how far proxies are, and when.
+    before: Option<(Acknowledged, Instant)>,
+    /// Whether nothing was written of this object since this replica leads.
+    first: bool,
 }
 
 impl Statuses {
@@ -71,13 +87,11 @@ impl Statuses {
         gateways: &Gateways,
     ) -> Result<(), KubernetesError> {
         self.written.retain(|key, _| published.compiled.statuses.contains_key(key));
-        let proxies = rollout::proxies(&views.sessions, published);
-        let rollout = rollout::rollout(&proxies);
-        let connected = proxies.iter().filter(|proxy| proxy.connected);
-        let oldest =
-            connected.map(|proxy| proxy.acknowledged.unwrap_or(0)).min().unwrap_or(published.generation);
-        let count = (rollout.connected, rollout.connected);
-        let due: Vec<Due> = self.due(published, gateways, oldest, count).take(A_ROUND).collect();
+        let here = self.attendance.look(&views.sessions, published);
+        let mut due = self.due(published, gateways, here);
+        ask_others(cluster, views, published, &mut due).await;
+        due.retain(Due::is_news);
+        due.truncate(A_ROUND);
         let results: Vec<_> = stream::iter(due)
             .map(|due| async move { (write_one(cluster, published, &due).await, due) })
             .buffer_unordered(AT_A_TIME)
@@ -86,8 +100,8 @@ impl Statuses {
         let mut problem = Ok(());
         for (result, due) in results {
             match result {
-                Ok(()) => {
-                    self.written.insert(due.key, due.written);
+                Ok(acknowledged) => {
+                    self.written.insert(due.key, Written { acknowledged, ..due.written });
                 }
                 Err(error) => problem = Err(error),
             }
@@ -95,31 +109,71 @@ impl Statuses {
         problem
     }
 
-    fn due<'a>(
-        &'a self,
-        published: &'a Published,
-        gateways: &'a Gateways,
-        oldest: u64,
-        count: (usize, usize),
-    ) -> impl Iterator<Item = Due> + 'a {
-        published.compiled.statuses.iter().filter_map(move |(key, status)| {
+    /// What may have to be written; of the proxies only `here` is known.
+    fn due(&self, published: &Published, gateways: &Gateways, here: Reach) -> Vec<Due> {
+        let due = published.compiled.statuses.iter().filter_map(|(key, status)| {
             if !GROUPS.contains(&key.kind.info().group) {
                 return None;
             }
             let status = told(gateways, key, status)?;
             let metadata = published.world.get(key)?.metadata();
             let (uid, observed) = (metadata.uid.clone(), metadata.generation);
-            let before = self.written.get(key).filter(|before| before.uid == uid);
-            let same_object = before.filter(|before| before.observed == observed && before.status == *status);
-            let since = same_object.map_or(published.generation, |before| before.since);
-            let acknowledged = oldest >= since;
-            if same_object.is_some_and(|before| before.acknowledged == acknowledged) {
+            let of_object = self.written.get(key).filter(|before| before.uid == uid);
+            let same = of_object.filter(|before| before.observed == observed && before.status == *status);
+            if same.is_some_and(|before| before.acknowledged.is_everywhere()) {
                 return None;
             }
-            let written = Written { uid, status: status.into_owned(), observed, since, acknowledged };
-            let acknowledged = Acknowledged { all: acknowledged, count };
-            Some(Due { key: key.clone(), written, acknowledged })
+            let since = same.map_or(published.generation, |before| before.since);
+            let acknowledged =
+                if here.has(since) { Acknowledged::All(here.connected) } else { Acknowledged::Pending };
+            Some(Due {
+                key: key.clone(),
+                form: Form::of(published, key)?,
+                before: same.map(|before| (before.acknowledged.clone(), before.when)),
+                first: of_object.is_none(),
+                written: Written {
+                    uid,
+                    status: status.into_owned(),
+                    observed,
+                    since,
+                    acknowledged,
+                    when: Instant::now(),
+                },
+            })
+        });
+        due.collect()
+    }
+}
+
+impl Due {
+    fn is_news(&self) -> bool {
+        let Written { acknowledged, when, .. } = &self.written;
+        self.before.as_ref().is_none_or(|(before, written)| {
+            let may = acknowledged.is_everywhere() || when.saturating_duration_since(*written) >= PAUSE;
+            before != acknowledged && may
         })
+    }
+}
+
+/// Asks the other replicas about what the proxies of this one have.
+async fn ask_others(cluster: &Cluster, views: &Views, published: &Published, due: &mut [Due]) {
+    let (namespace, service) = (&cluster.config.namespace, cluster.config.control());
+    let others = replicas::others(&published.world, namespace, &service, &cluster.pod);
+    let is_had = |due: &&mut Due| due.written.acknowledged.is_everywhere();
+    let mut had: Vec<&mut Due> = due.iter_mut().filter(is_had).collect();
+    if others.is_empty() || had.is_empty() {
+        return;
+    }
+    // The oldest first: what they wait for, the newer ones wait for too.
+    had.sort_by_key(|due| due.written.since);
+    for due in had.iter_mut().skip(replicas::MOST) {
+        due.written.acknowledged = Acknowledged::Pending;
+    }
+    had.truncate(replicas::MOST);
+    let objects = had.iter().map(|due| due.form.to_proto(&due.key)).collect();
+    let said = replicas::ask(others, &views.store, &views.config.trust_domain, objects).await;
+    for (due, acknowledged) in had.into_iter().zip(&said.acknowledged) {
+        due.written.acknowledged.add(&said, *acknowledged);
     }
 }
 
@@ -141,8 +195,14 @@ fn told<'s>(gateways: &Gateways, key: &ObjectKey, status: &'s ObjectStatus) -> O
     Some(Cow::Owned(status))
 }
 
-async fn write_one(cluster: &Cluster, published: &Published, due: &Due) -> Result<(), KubernetesError> {
-    let Some(object) = published.world.get(&due.key) else { return Ok(()) };
+/// Writes one; how far its proxies are then, by what is written there.
+async fn write_one(
+    cluster: &Cluster,
+    published: &Published,
+    due: &Due,
+) -> Result<Acknowledged, KubernetesError> {
+    let acknowledged = due.written.acknowledged.clone();
+    let Some(object) = published.world.get(&due.key) else { return Ok(acknowledged) };
     let info = due.key.kind.info();
     let version = object.api_version().rsplit('/').next().unwrap_or_default();
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(info.group, version, info.name));
@@ -152,24 +212,31 @@ async fn write_one(cluster: &Cluster, published: &Published, due: &Due) -> Resul
         Api::namespaced_with(cluster.client.clone(), &due.key.namespace, &resource)
     };
     let what = format!("the status of {} cannot be written", due.key);
-    let Some(found) = api.get_opt(&due.key.name).await.map_err(failed(what.clone()))? else { return Ok(()) };
+    let found = api.get_opt(&due.key.name).await.map_err(failed(what.clone()))?;
+    let Some(found) = found else { return Ok(acknowledged) };
     let before = found.data.get("status").cloned().unwrap_or(Value::Null);
-    let context = Context {
+    let context = |acknowledged| Context {
         before: &before,
         generation: due.written.observed,
         now: k8s_openapi::jiff::Timestamp::now().to_string(),
-        acknowledged: due.acknowledged,
+        acknowledged,
     };
-    let Some(after) = render(info.group, &due.written.status, &context) else { return Ok(()) };
+    // What the leader before this one has said is not taken back.
+    if due.first && render(info.group, &due.written.status, &context(&Acknowledged::AsBefore)).is_none() {
+        return Ok(Acknowledged::AsBefore);
+    }
+    let Some(after) = render(info.group, &due.written.status, &context(&acknowledged)) else {
+        return Ok(acknowledged);
+    };
     let patch = json!({
         "apiVersion": resource.api_version, "kind": resource.kind,
         "metadata": {"resourceVersion": found.metadata.resource_version}, "status": after,
     });
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch_status(&due.key.name, &parameters, &Patch::Merge(&patch)).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(acknowledged),
         // Gone, or changed in between: its next state brings its next status.
-        Err(error) if is_status(&error, 404) => Ok(()),
+        Err(error) if is_status(&error, 404) => Ok(acknowledged),
         Err(error) => Err(failed(what)(error)),
     }
 }

@@ -5,8 +5,12 @@
 use std::fs;
 use std::path::Path;
 
-const PROTOS: [&str; 2] = ["leno/discovery/v1/discovery.proto", "leno/identity/v1/identity.proto"];
-const GENERATED: [&str; 2] = ["leno.discovery.v1.rs", "leno.identity.v1.rs"];
+const PROTOS: [&str; 3] = [
+    "leno/discovery/v1/discovery.proto",
+    "leno/identity/v1/identity.proto",
+    "leno/replicas/v1/replicas.proto",
+];
+const GENERATED: [&str; 3] = ["leno.discovery.v1.rs", "leno.identity.v1.rs", "leno.replicas.v1.rs"];
 
 #[test]
 fn checked_in_code_is_what_the_protos_say() {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use leno_compile::{Condition, ListenerStatus, ObjectStatus, ParentName, status::TYPES};
 use serde_json::{Map, Value, json};
 
+use crate::replicas::Said;
+
 /// Names us in the entries of routes' parents.
 pub(in crate::kubernetes) const CONTROLLER: &str = "leno.dev/gateway-controller";
 /// The condition that says that proxies have it.
@@ -18,16 +20,38 @@ pub(super) struct Context<'a> {
     pub(super) generation: Option<i64>,
     /// RFC 3339.
     pub(super) now: String,
-    pub(super) acknowledged: Acknowledged,
+    pub(super) acknowledged: &'a Acknowledged,
 }
 
-/// How far proxies are.
-#[derive(Clone, Copy)]
-pub(super) struct Acknowledged {
-    /// Whether all have what the status speaks of.
-    pub(super) all: bool,
-    /// How many of how many.
-    pub(super) count: (usize, usize),
+/// How far proxies are with what a status speaks of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Acknowledged {
+    /// All have it: so many.
+    All(usize),
+    /// All have it, as an earlier leader has said.
+    AsBefore,
+    /// Some have not.
+    Pending,
+    /// The replica of the control plane that runs in this pod does not say whether its proxies have it.
+    Silent(String),
+}
+
+impl Acknowledged {
+    /// Whether all have it.
+    pub(super) fn is_everywhere(&self) -> bool {
+        matches!(self, Self::All(_) | Self::AsBefore)
+    }
+
+    /// With what other replicas say; those that answered have `acknowledged` it or not.
+    pub(super) fn add(&mut self, said: &Said, acknowledged: bool) {
+        if let Self::All(here) = self {
+            *self = match said.silent.first() {
+                _ if !acknowledged => Self::Pending,
+                Some(pod) => Self::Silent(pod.clone()),
+                None => Self::All(*here + said.connected),
+            };
+        }
+    }
 }
 
 /// The new status; `None` when it is what is there.
@@ -55,13 +79,26 @@ pub(super) fn render(group: &str, status: &ObjectStatus, context: &Context<'_>) 
 
 impl Context<'_> {
     fn acknowledged(&self, old: Option<&Value>) -> Value {
-        let Acknowledged { all, count: (of, total) } = self.acknowledged;
-        let condition = if all {
-            Condition { status: true, reason: "Acknowledged", message: format!("acknowledged {of}/{total}") }
-        } else {
-            Condition::no("Pending", "proxies have not acknowledged it yet")
+        let condition = match self.acknowledged {
+            Acknowledged::All(count) => {
+                let message = format!("acknowledged {count}/{count}");
+                Condition { status: true, reason: "Acknowledged", message }
+            }
+            Acknowledged::Pending => Condition::no("Pending", "proxies have not acknowledged it yet"),
+            Acknowledged::Silent(pod) => {
+                let text = format!("replica {pod} does not say whether its proxies have acknowledged it");
+                Condition::no("Pending", text)
+            }
+            // Nothing is equal to what is missing.
+            Acknowledged::AsBefore => return self.acknowledged_before(old).cloned().unwrap_or_default(),
         };
         self.condition(ACKNOWLEDGED, &condition, old)
+    }
+
+    /// The condition that is there, when it says of this generation that all have it.
+    fn acknowledged_before<'o>(&self, old: Option<&'o Value>) -> Option<&'o Value> {
+        let old = old?.as_array()?.iter().find(|it| it["type"] == ACKNOWLEDGED)?;
+        (old["status"] == "True" && old["observedGeneration"] == json!(self.generation)).then_some(old)
     }
 
     /// One condition; its time is the old one's unless it changed.
@@ -152,8 +189,7 @@ mod tests {
     use super::*;
 
     fn context<'a>(before: &'a Value, now: &str) -> Context<'a> {
-        let acknowledged = Acknowledged { all: true, count: (3, 3) };
-        Context { before, generation: Some(2), now: now.to_owned(), acknowledged }
+        Context { before, generation: Some(2), now: now.to_owned(), acknowledged: &Acknowledged::All(3) }
     }
 
     fn route() -> ObjectStatus {
@@ -177,6 +213,37 @@ mod tests {
         let first = render(GROUP, &route(), &context(&Value::Null, "2026-01-01T00:00:00Z")).unwrap();
         assert_eq!(first["parents"][0]["conditions"][1]["message"], "acknowledged 3/3");
         assert_eq!(render(GROUP, &route(), &context(&first, "2026-01-02T00:00:00Z")), None);
+    }
+
+    #[test]
+    fn what_an_earlier_leader_has_said_is_known_whatever_its_count() {
+        fn as_before(before: &Value) -> Context<'_> {
+            Context { acknowledged: &Acknowledged::AsBefore, ..context(before, "2026-01-02T00:00:00Z") }
+        }
+        let now = "2026-01-01T00:00:00Z";
+        let first = render(GROUP, &route(), &context(&Value::Null, now)).unwrap();
+        assert_eq!(render(GROUP, &route(), &as_before(&first)), None);
+        let older = Context { generation: Some(3), ..as_before(&first) };
+        assert!(render(GROUP, &route(), &older).is_some(), "it was said of another generation");
+        for not in [Acknowledged::Pending, Acknowledged::Silent("leno-control-1".to_owned())] {
+            let said = render(GROUP, &route(), &Context { acknowledged: &not, ..context(&Value::Null, now) });
+            let said = said.unwrap();
+            assert!(render(GROUP, &route(), &as_before(&said)).is_some(), "{not:?}");
+        }
+    }
+
+    #[test]
+    fn all_have_it_when_all_replicas_say_so() {
+        let silent = || vec!["leno-control-1".to_owned(), "leno-control-2".to_owned()];
+        let with = |connected, silent, acknowledged| {
+            let mut here = Acknowledged::All(3);
+            here.add(&Said { connected, acknowledged: Vec::new(), silent }, acknowledged);
+            here
+        };
+        assert_eq!(with(409, Vec::new(), true), Acknowledged::All(412));
+        assert_eq!(with(409, Vec::new(), false), Acknowledged::Pending);
+        assert_eq!(with(5, silent(), true), Acknowledged::Silent("leno-control-1".to_owned()));
+        assert_eq!(with(5, silent(), false), Acknowledged::Pending);
     }
 
     #[test]

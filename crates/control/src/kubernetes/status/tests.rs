@@ -1,10 +1,13 @@
 //! Which statuses are due, and what is in them.
 
+mod replicas;
+
 use std::{sync::Arc, time::Duration};
 
 use leno_apis::Kind;
 use leno_compile::{MeshSettings, World};
 use leno_identity::UnixTime;
+use leno_xds::transport::Sessions;
 
 use super::*;
 use crate::kubernetes::fake::Fake;
@@ -34,7 +37,8 @@ fn published(uid: &str) -> Published {
 
 /// The one Gateway's status, if it is due.
 fn due(statuses: &Statuses, published: &Published, gateways: &Gateways) -> Option<Due> {
-    statuses.due(published, gateways, 1, (1, 1)).find(|due| due.key.kind == Kind::Gateway)
+    let here = Attendance::default().look(&Sessions::default(), published);
+    statuses.due(published, gateways, here).into_iter().find(|due| due.key.kind == Kind::Gateway)
 }
 
 #[test]
@@ -44,6 +48,25 @@ fn an_object_that_was_made_anew_under_its_old_name_gets_its_status() {
     statuses.written.insert(first.key, first.written);
     assert!(due(&statuses, &published("u-1"), &gateways).is_none());
     assert!(due(&statuses, &published("u-2"), &gateways).is_some());
+}
+
+#[test]
+fn why_not_all_have_it_is_not_written_each_second_and_that_all_have_it_is_written_at_once() {
+    let (mut statuses, gateways, published) = (Statuses::default(), Gateways::default(), published("u-1"));
+    let mut first = due(&statuses, &published, &gateways).unwrap();
+    first.written.acknowledged = Acknowledged::Pending;
+    let written = first.written.when;
+    statuses.written.insert(first.key, first.written);
+    let is_news = |acknowledged, seconds| {
+        let mut due = due(&statuses, &published, &gateways).unwrap();
+        due.written.acknowledged = acknowledged;
+        due.written.when = written + Duration::from_secs(seconds);
+        due.is_news()
+    };
+    let silent = || Acknowledged::Silent("leno-control-1".to_owned());
+    assert!(!is_news(silent(), 1) && is_news(silent(), 10));
+    assert!(!is_news(Acknowledged::Pending, 10), "it is there");
+    assert!(is_news(Acknowledged::All(1), 1));
 }
 
 #[tokio::test]
