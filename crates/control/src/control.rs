@@ -299,7 +299,7 @@ impl Prepared {
             counts: counts.clone(),
             stop: stop.clone(),
         };
-        let replicas = ReplicasService::new(newest.clone(), service.sessions().clone(), &config.trust_domain);
+        let replicas = ReplicasService::new(newest.clone(), service.sessions().clone(), own.identity.clone());
         let api = Arc::new(Api {
             config: config.clone(),
             newest: newest.clone(),

@@ -171,7 +171,7 @@ async fn ask_others(cluster: &Cluster, views: &Views, published: &Published, due
     }
     had.truncate(replicas::MOST);
     let objects = had.iter().map(|due| due.form.to_proto(&due.key)).collect();
-    let said = replicas::ask(others, &views.store, &views.config.trust_domain, objects).await;
+    let said = replicas::ask(others, &views.store, objects).await;
     for (due, acknowledged) in had.into_iter().zip(&said.acknowledged) {
         due.written.acknowledged.add(&said, *acknowledged);
     }

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use leno_compile::ObjectKey;
-use leno_identity::{SpiffeId, TrustDomain, control_plane_identity};
+use leno_identity::SpiffeId;
 use leno_xds::{
     proto::replicas::{AcknowledgedRequest, AcknowledgedResponse, replicas_server::Replicas},
     transport::{Peer, Sessions},
@@ -35,9 +35,9 @@ pub(crate) struct ReplicasService {
 }
 
 impl ReplicasService {
-    /// Answers for the proxies of these sessions.
-    pub(crate) fn new(newest: Newest, sessions: Sessions, domain: &TrustDomain) -> Self {
-        Self { newest, sessions, control: control_plane_identity(domain), remembered: Mutex::default() }
+    /// Answers for the proxies of these sessions, to `control`.
+    pub(crate) fn new(newest: Newest, sessions: Sessions, control: SpiffeId) -> Self {
+        Self { newest, sessions, control, remembered: Mutex::default() }
     }
 
     fn check(&self, peer: &Peer) -> Result<(), Status> {
@@ -207,11 +207,12 @@ mod tests {
 
     #[test]
     fn only_a_control_plane_may_ask() {
-        let service = ReplicasService::new(Newest::default(), Sessions::default(), &TrustDomain::default());
+        let control = SpiffeId::parse("spiffe://cluster.local/ns/mesh/sa/leno-control").unwrap();
+        let service = ReplicasService::new(Newest::default(), Sessions::default(), control.clone());
         let check = |identity: Option<&str>| {
             service.check(&Peer { identity: identity.map(Into::into), address: None }).is_ok()
         };
-        assert!(check(Some(control_plane_identity(&TrustDomain::default()).as_str())));
+        assert!(check(Some(control.as_str())));
         assert!(!check(Some("spiffe://cluster.local/ns/shop/sa/cart")));
         assert!(!check(None));
     }

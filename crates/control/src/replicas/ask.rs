@@ -7,9 +7,7 @@ use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration}
 use futures_util::{StreamExt as _, stream};
 use leno_apis::{AnyObject, Kind};
 use leno_compile::World;
-use leno_identity::{
-    CONTROL_PLANE_DNS_NAME, ExpectedPeers, IdentityStore, TrustDomain, client_config, control_plane_identity,
-};
+use leno_identity::{CONTROL_PLANE_DNS_NAME, ExpectedPeers, IdentityStore, client_config};
 use leno_xds::{
     proto::replicas::{
         AcknowledgedRequest, AcknowledgedResponse, ObjectForm, replicas_client::ReplicasClient,
@@ -74,14 +72,9 @@ pub(crate) struct Said {
     pub(crate) silent: Vec<String>,
 }
 
-/// Asks the others about objects, as this control plane.
-pub(crate) async fn ask(
-    others: Vec<Other>,
-    store: &Arc<IdentityStore>,
-    domain: &TrustDomain,
-    objects: Vec<ObjectForm>,
-) -> Said {
-    let expected = ExpectedPeers::new([control_plane_identity(domain)]);
+/// Asks the others about objects, as this control plane; they have the same identity.
+pub(crate) async fn ask(others: Vec<Other>, store: &Arc<IdentityStore>, objects: Vec<ObjectForm>) -> Said {
+    let expected = ExpectedPeers::new(store.certificate().map(|own| own.spiffe_id().clone()));
     let config = client_config(store, &expected, &[b"h2"]);
     let mut said = Said { connected: 0, acknowledged: vec![true; objects.len()], silent: Vec::new() };
     let answers = stream::iter(others).map(|Other { pod, address }| {

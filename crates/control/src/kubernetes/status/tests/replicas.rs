@@ -30,7 +30,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
 use crate::{
-    Control, ControlConfig, certificate, clock, identity_service::IssueCounts, input::Said, peering::Peers,
+    Control, ControlConfig,
+    certificate::{self, Own},
+    clock,
+    identity_service::IssueCounts,
+    input::Said,
+    peering::Peers,
     published::Newest,
 };
 
@@ -181,13 +186,14 @@ fn of_leader(other: SocketAddr) -> Published {
 }
 
 fn views(config: ControlConfig, authority: Arc<Authority>) -> Views {
+    let own = Own { identity: control_plane_identity(&TrustDomain::default()), names: Vec::new() };
     Views {
         config: Arc::new(config),
         newest: Newest::default(),
         sessions: Sessions::default(),
         said: watch::channel(Said::default()).1,
         peers: Peers::new([]),
-        store: certificate::first(&authority, &[], TTL).unwrap(),
+        store: certificate::first(&authority, &own, TTL).unwrap(),
         authority,
         counts: Arc::new(IssueCounts::default()),
         started: clock::now(),
