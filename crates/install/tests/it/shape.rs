@@ -151,13 +151,15 @@ fn the_nodes_agent_has_two_capabilities_and_three_folders_and_starts_without_wha
 /// The agent being away, or broken, must not keep a cluster from starting.
 #[test]
 fn what_the_webhook_never_stops_the_plugin_never_stops_either() {
-    for (set, more) in [(&[][..], "leno-system"), (&["namespace=mesh", "cni.namespace=agents"], "agents")] {
+    for (set, more) in
+        [(&["replicas=2"][..], "leno-system"), (&["namespace=mesh", "cni.namespace=agents"], "agents")]
+    {
         let mut set = set.to_vec();
         set.push("injection.capture=cni");
         let objects = objects(&values_of(None, &set));
         let container = &one(&objects, "DaemonSet")["spec"]["template"]["spec"]["containers"][0];
-        let arguments = container["args"].as_array().unwrap().iter().map(|it| it.as_str().unwrap());
-        let excluded = arguments.filter_map(|it| it.strip_prefix("--exclude-namespaces=")).next().unwrap();
+        let mut arguments = container["args"].as_array().unwrap().iter().map(|it| it.as_str().unwrap());
+        let excluded = arguments.find_map(|it| it.strip_prefix("--exclude-namespaces=")).unwrap();
         let excluded: Vec<_> = excluded.split(',').collect();
         let webhook = &one(&objects, "MutatingWebhookConfiguration")["webhooks"][0]["namespaceSelector"];
         for namespace in webhook["matchExpressions"][0]["values"].as_array().unwrap() {
