@@ -7,6 +7,7 @@
 //! | `rights` | what the asking user and the control plane may do |
 //! | `authority` | how long the issuing authority lasts |
 //! | `webhook` | the injector's configuration, its bundle, and whether a pod that is only tried gets a proxy |
+//! | `clusters` | whether other clusters can come in, and are heard |
 //! | `pods` | the control plane's pods; pods of the mesh without a proxy, or with one that is not ready |
 //!
 //! Invariants: nothing is changed (what is created is created with `dryRun`); what cannot be looked at is a warning that says so,
@@ -14,6 +15,7 @@
 
 mod apis;
 mod authority;
+mod clusters;
 mod finding;
 mod pods;
 mod rights;
@@ -61,6 +63,7 @@ pub async fn check(client: &Client, values: &Values, when: When, now: i64) -> Re
             findings.extend(pods::of_the_control_plane(&look).await);
             findings.extend(authority::findings(&look).await);
             findings.extend(webhook::findings(&look).await);
+            findings.extend(clusters::findings(&look).await);
             findings.extend(pods::of_the_mesh(&look).await);
         }
     }

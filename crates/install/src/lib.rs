@@ -3,6 +3,7 @@
 //! ```text
 //! defaults + files + --set ──merge──> Values ──objects──> [Namespace, RBAC, ConfigMap, Service, Deployment, ...]
 //!                                       │                   rbac: who may do what     control: the pods and their configuration
+//!                                       │                   clusters: ways in for other clusters
 //!                                       └──injection──> InjectionConfig (also of `leno inject`)
 //! ```
 //!
@@ -11,6 +12,7 @@
 //! Must not know: API servers; applying takes the list.
 
 mod checksum;
+mod clusters;
 mod control;
 mod merge;
 mod objects;
@@ -19,4 +21,6 @@ mod values;
 
 pub use merge::{InvalidValues, Overrides, values};
 pub use objects::{Names, objects};
-pub use values::{Compat, Gateways, Images, Injection, Proxy, Tracing, Values};
+pub use values::{
+    Compat, Discovery, EastWest, Gateways, Images, Injection, LoadBalancer, Peer, Proxy, Tracing, Values,
+};

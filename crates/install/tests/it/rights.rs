@@ -94,8 +94,9 @@ fn secrets_of_other_namespaces_are_read_only_where_the_values_say() {
 #[test]
 fn every_binding_is_to_a_role_of_the_installation_and_to_its_account() {
     for file in files() {
-        let objects = objects(&values_of(file.as_ref(), &[]));
-        let account = crate::one(&objects, "ServiceAccount")["metadata"].clone();
+        let values = values_of(file.as_ref(), &[]);
+        let objects = objects(&values);
+        let account = crate::of_control(&values, &objects, "ServiceAccount")["metadata"].clone();
         for binding in objects.iter().filter(|object| object["roleRef"].is_object()) {
             let role = &binding["roleRef"];
             let role = objects.iter().find(|object| {
