@@ -8,6 +8,7 @@
 //! | `authority` | how long the issuing authority lasts |
 //! | `webhook` | the injector's configuration, its bundle, and whether a pod that is only tried gets a proxy |
 //! | `agents` | the nodes' agent, where a CNI plugin captures |
+//! | `clusters` | whether other clusters can come in, and are heard |
 //! | `control_plane` | its pods |
 //! | `pods` | pods of the mesh without a proxy, or with one that is not ready |
 //!
@@ -17,6 +18,7 @@
 mod agents;
 mod apis;
 mod authority;
+mod clusters;
 mod control_plane;
 mod finding;
 mod pods;
@@ -66,6 +68,7 @@ pub async fn check(client: &Client, values: &Values, when: When, now: i64) -> Re
             findings.extend(authority::findings(&look).await);
             findings.extend(agents::findings(&look).await);
             findings.extend(webhook::findings(&look).await);
+            findings.extend(clusters::findings(&look).await);
             findings.extend(pods::of_the_mesh(&look).await);
         }
     }

@@ -7,7 +7,10 @@ use leno_model::{Endpoint, EndpointSet, Exposure, IndexPort, ServiceId, Tunnel};
 
 use serde::{Deserialize, Serialize};
 
-use crate::services::{Declared, Registered};
+use crate::{
+    services::{Declared, Registered},
+    settings::MeshSettings,
+};
 
 /// A service as one cluster tells the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,17 +23,22 @@ pub struct ExportedService {
     pub endpoints: Vec<Endpoint>,
 }
 
-/// Namespaces of the cluster itself, whose services mean another thing in every cluster.
+/// Namespaces of the cluster itself, whose services mean another thing in every cluster; so do those of the control plane's namespace.
 const CLUSTER_LOCAL: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 /// What is told of a service; `None` when it is this cluster's own business.
-pub(crate) fn export(service: &Registered<'_>, local: &EndpointSet) -> Option<ExportedService> {
+pub(crate) fn export(
+    settings: &MeshSettings,
+    service: &Registered<'_>,
+    local: &EndpointSet,
+) -> Option<ExportedService> {
     let Declared::Service(object) = &service.declared else { return None };
     let is_api_server = object.namespace() == "default" && object.name() == "kubernetes";
     if service.external
         || service.exposure != Exposure::Everywhere
         || is_api_server
         || CLUSTER_LOCAL.contains(&object.namespace())
+        || settings.root_namespace.as_str() == object.namespace()
     {
         return None;
     }

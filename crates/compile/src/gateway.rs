@@ -25,6 +25,9 @@ pub(crate) use istio::{compile as compile_istio, of_pod, synthetic_name};
 /// The namespace of the workloads that serve Gateways of Istio which no pod serves.
 pub(crate) const ISTIO_NAMESPACE: &str = "istio-system";
 
+/// Where mTLS of other networks comes in (Istio's convention).
+pub const EAST_WEST_PORT: Port = 15443;
+
 /// A gateway, for whoever starts its proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewaySummary {

@@ -370,7 +370,7 @@ fn service(view: &View<'_>, id: &ServiceId, out: &mut Output) {
     }
     let mut local = set;
     local.endpoints.retain(|endpoint| endpoint.cluster == view.settings.cluster);
-    out.export = exports::export(&service, &local);
+    out.export = exports::export(view.settings, &service, &local);
     out.resource(Resource::Index(Arc::new(services::index_entry(view, &service, variants))));
 }
 

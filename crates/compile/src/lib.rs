@@ -56,8 +56,9 @@ mod workloads;
 pub mod world;
 
 pub use exports::ExportedService;
-pub use gateway::GatewaySummary;
+pub use gateway::{EAST_WEST_PORT, GatewaySummary};
 pub use incremental::{Compiled, Compiler, Delta, compile};
+pub use pods::NETWORK_LABEL;
 pub use settings::{MeshSettings, OutboundMode, RemoteCluster, RetryProfile};
 pub use status::{Condition, ListenerStatus, ObjectStatus, ParentName, ParentStatus};
 pub use world::{Change, ObjectKey, World};

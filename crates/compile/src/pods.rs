@@ -12,6 +12,9 @@ use leno_model::{EndpointState, Locality, NetworkName, Port, SpiffeId, WorkloadI
 
 use crate::view::View;
 
+/// Istio's label of a network: of a pod in another one than its cluster, of the Service of a network's gateway.
+pub const NETWORK_LABEL: &str = "topology.istio.io/network";
+
 /// The pod's name as a workload.
 pub(crate) fn id(pod: &Object<Pod>) -> WorkloadId {
     WorkloadId::new(pod.namespace(), pod.name())
@@ -44,7 +47,7 @@ pub(crate) fn shared(map: &BTreeMap<String, String>) -> BTreeMap<Arc<str>, Arc<s
 
 /// Its network.
 pub(crate) fn network(view: &View<'_>, pod: &Object<Pod>) -> NetworkName {
-    match pod.metadata.label("topology.istio.io/network") {
+    match pod.metadata.label(NETWORK_LABEL) {
         Some(network) => network.into(),
         None => view.settings.network.clone(),
     }

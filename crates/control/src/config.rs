@@ -13,7 +13,7 @@ use std::{
 
 use leno_compile::{MeshSettings, OutboundMode, RetryProfile};
 use leno_identity::{CONTROL_PLANE_NAMESPACE, SpiffeId, SpiffeIdError, control_plane_identity_in};
-use leno_model::{ClusterName, Locality, Namespace, NetworkName, Port, TrustDomain};
+use leno_model::{ClusterName, ControlAddress, Locality, Namespace, NetworkName, Port, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 use self::kubernetes::Compat;
@@ -79,14 +79,14 @@ pub struct ControlConfig {
     pub certificates: Lifetimes,
 }
 
-/// Another cluster's control plane.
+/// Another cluster's control planes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeerConfig {
     /// Its cluster.
     pub cluster: ClusterName,
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where they listen: each is a way to the same cluster.
+    pub addresses: Vec<ControlAddress>,
 }
 
 /// The mesh's defaults.

@@ -38,7 +38,7 @@ use crate::{
     identity_service::{IdentityService, IssueCounts, Proofs},
     input::{self, Input, Said},
     kubernetes::{
-        Cluster, KubernetesError, authority,
+        Cluster, KubernetesError, authority, east_west,
         leader::{self, Leader},
         lease, monitoring,
         token_review::{AUDIENCE, TokenReviews},
@@ -315,12 +315,25 @@ impl Prepared {
         let tls = server_config(&store, ClientAuth::Optional, &[b"h2"]);
         part(&mut parts, listen::accept(discovery, tls, accepted_in, stop.clone()));
         let (readiness, ready) = watch::channel(false);
-        let writer =
-            Writer { config: config.clone(), said: said.subscribe(), peers, publisher, newest, readiness };
+        let (gateways_in, gateways) = watch::channel(match &from {
+            From::Manifests { .. } => Some(config.gateways.clone()),
+            From::Cluster(_) => None,
+        });
+        let writer = Writer {
+            config: config.clone(),
+            said: said.subscribe(),
+            peers,
+            gateways,
+            publisher,
+            newest,
+            readiness,
+        };
         match from {
             From::Manifests { input, first: _ } => part(&mut parts, input::follow(input, said, stop.clone())),
             From::Cluster(cluster) => {
                 let cluster = *cluster;
+                let found = east_west::follow(config.mesh(), said.subscribe(), gateways_in, stop.clone());
+                part(&mut parts, found);
                 let secrets = cluster.config.gateways.secret_namespaces.clone();
                 let follow = input::follow_kubernetes(cluster.client.clone(), secrets, said, stop.clone());
                 part(&mut parts, follow);

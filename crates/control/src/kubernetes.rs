@@ -8,12 +8,14 @@
 //! | `monitoring` | readiness, metrics and version for kubelet and Prometheus |
 //! | `lease` | which replica does what only one may do |
 //! | `leader` | and what that is: root certificates for namespaces, the webhook's bundle, statuses, Events |
+//! | `east_west` | where callers of other networks come in |
 //! | `gateways` | what runs the Gateways of our class, and where they are reached |
 //!
 //! Invariants: what needs the API server fails by itself and is tried again: proxies are served without it; writes are made by
 //! the leader only, and only when something differs.
 
 pub(crate) mod authority;
+pub(crate) mod east_west;
 pub(crate) mod events;
 #[cfg(test)]
 pub(crate) mod fake;

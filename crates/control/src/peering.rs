@@ -4,6 +4,7 @@
 //! again; the first words after a restart are those of the last run, also marked stale.
 //! Must not know: what becomes of the exports (that is the compiler's).
 
+pub(crate) mod dial;
 mod listener;
 mod memory;
 pub(crate) mod told;

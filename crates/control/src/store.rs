@@ -5,10 +5,10 @@
 //!
 //! Invariant: generations count up by one, and everything that is published in one was compiled from one world.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use leno_compile::{Change, Compiler, Delta, ObjectKey, RemoteCluster, World};
-use leno_model::ResourceKey as ModelKey;
+use leno_model::{Port, ResourceKey as ModelKey};
 use leno_sources::Reading;
 use leno_xds::{Change as Publication, transport::Publisher};
 use tokio::{
@@ -27,16 +27,25 @@ use crate::{
     published::{Newest, Published},
 };
 
+/// How long a control plane that knows nothing of another cluster waits for it before it publishes first: its proxies may know that
+/// cluster's endpoints from whoever served them before. Not longer: a cluster that is away must not keep this one from its own.
+const INTRODUCTION: Duration = Duration::from_secs(5);
+
 /// What the writer needs.
 pub(crate) struct Writer {
     pub(crate) config: Arc<ControlConfig>,
     pub(crate) said: watch::Receiver<Said>,
     pub(crate) peers: Peers,
+    /// Where callers of other networks come in; `None` before it has been looked at.
+    pub(crate) gateways: watch::Receiver<Option<Gateways>>,
     pub(crate) publisher: Publisher,
     pub(crate) newest: Newest,
     /// True from the first publication on.
     pub(crate) readiness: watch::Sender<bool>,
 }
+
+/// East-west gateways: addresses and ports.
+pub(crate) type Gateways = Vec<(IpAddr, Port)>;
 
 /// The writer ended because compiling panicked.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +59,9 @@ impl Writer {
         let mut store: Option<Store> = None;
         let mut patience = Patience::default();
         self.said.mark_changed();
+        // Where folders keep what was heard there is nothing to wait for; and clusters that start together would wait for each other.
+        let mut waits = self.config.kubernetes.is_some();
+        let introduced = Instant::now() + INTRODUCTION;
         loop {
             let until = patience.until();
             tokio::select! {
@@ -57,18 +69,28 @@ impl Writer {
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
                 changed = self.said.changed() => if changed.is_err() { return Ok(()) },
                 changed = peers.changed() => if changed.is_err() { return Ok(()) },
+                Ok(()) = self.gateways.changed() => {}
+                () = sleep_until(introduced), if waits => waits = false,
             }
             let Some(reading) = self.said.borrow_and_update().reading.clone() else { continue };
             let reading = patience.in_force(&reading, Instant::now());
-            let remotes = remotes(&peers.borrow_and_update());
-            if store.as_ref().is_some_and(|store| store.has(&reading, &remotes)) {
+            let table = peers.borrow_and_update().clone();
+            waits &= store.is_none() && table.values().any(|heard| heard.remote.is_none());
+            if waits {
+                continue;
+            }
+            let remotes = remotes(&table);
+            // To a cluster that were told of none, this one's pods would be gone.
+            let Some(gateways) = self.gateways.borrow_and_update().clone() else { continue };
+            let new = New { reading, remotes, gateways };
+            if store.as_ref().is_some_and(|store| store.has(&new)) {
                 continue;
             }
             let (config, before) = (self.config.clone(), store.take());
             let took = Instant::now();
             // Compiling is work, not waiting: it has a thread of its own.
             let (after, batch) =
-                tokio::task::spawn_blocking(move || Store::batch(&config, before, reading, remotes)).await?;
+                tokio::task::spawn_blocking(move || Store::batch(&config, before, new)).await?;
             let Batch { published, catalog, change } = batch;
             let all = published.compiled.resources.len();
             let changed = if change.everything { all } else { change.resources.len() };
@@ -83,10 +105,18 @@ impl Writer {
     }
 }
 
+/// What there is to publish from.
+struct New {
+    reading: Arc<Reading>,
+    remotes: Vec<RemoteCluster>,
+    gateways: Gateways,
+}
+
 /// What is in force, and what the next batch is compared with.
 struct Store {
     compiler: Compiler,
     remotes: Vec<RemoteCluster>,
+    gateways: Gateways,
     published: Arc<Published>,
     encoded: Encoded,
     told: Encoded,
@@ -100,39 +130,34 @@ struct Batch {
 }
 
 impl Store {
-    fn has(&self, reading: &Arc<Reading>, remotes: &[RemoteCluster]) -> bool {
-        Arc::ptr_eq(&self.published.reading, reading) && self.remotes == remotes
+    fn has(&self, new: &New) -> bool {
+        let New { reading, remotes, gateways } = new;
+        Arc::ptr_eq(&self.published.reading, reading)
+            && self.remotes == *remotes
+            && self.gateways == *gateways
     }
 
-    fn batch(
-        config: &ControlConfig,
-        before: Option<Self>,
-        reading: Arc<Reading>,
-        remotes: Vec<RemoteCluster>,
-    ) -> (Self, Batch) {
+    fn batch(config: &ControlConfig, before: Option<Self>, new: New) -> (Self, Batch) {
         match before {
-            Some(store) => store.next(config, reading, remotes),
-            None => Self::first(config, reading, remotes),
+            Some(store) => store.next(config, new),
+            None => Self::first(config, new),
         }
     }
 
-    fn first(config: &ControlConfig, reading: Arc<Reading>, remotes: Vec<RemoteCluster>) -> (Self, Batch) {
+    fn first(config: &ControlConfig, new: New) -> (Self, Batch) {
+        let New { reading, remotes, gateways } = new;
         let world = World::of(reading.objects.values().cloned());
         let compiler = Compiler::new(world, config.mesh(), remotes.clone());
         let encoded = publish::encode_all(compiler.compiled());
-        let told = told::tell(config, &compiler.compiled().exports);
+        let told = told::tell(config, &gateways, &compiler.compiled().exports);
         let published = snapshot(&compiler, 1, reading);
-        let store = Self { compiler, remotes, published, encoded, told };
+        let store = Self { compiler, remotes, gateways, published, encoded, told };
         let batch = store.publication(Publication::everything());
         (store, batch)
     }
 
-    fn next(
-        mut self,
-        config: &ControlConfig,
-        reading: Arc<Reading>,
-        remotes: Vec<RemoteCluster>,
-    ) -> (Self, Batch) {
+    fn next(mut self, config: &ControlConfig, new: New) -> (Self, Batch) {
+        let New { reading, remotes, gateways } = new;
         let before = self.published.clone();
         let mut changed = BTreeSet::new();
         if !Arc::ptr_eq(&before.reading, &reading) {
@@ -146,12 +171,12 @@ impl Store {
         }
         let compiled = self.compiler.compiled();
         let mut change = publish::change(&changed, &before.compiled, compiled);
-        if compiled.exports != before.compiled.exports {
-            let told = told::tell(config, &compiled.exports);
+        if compiled.exports != before.compiled.exports || self.gateways != gateways {
+            let told = told::tell(config, &gateways, &compiled.exports);
             let differ = |key: &&leno_xds::ResourceKey| self.told.get(*key) != told.get(*key);
             change.resources.extend(self.told.keys().chain(told.keys()).filter(differ).cloned());
             change.scopes.insert(publish::EXPORTS.into());
-            self.told = told;
+            (self.told, self.gateways) = (told, gateways);
         }
         self.published = snapshot(&self.compiler, before.generation + 1, reading);
         let batch = self.publication(change);
@@ -193,4 +218,32 @@ fn changes(before: &Reading, after: &Reading) -> Vec<Change> {
         }
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use leno_xds::ResourceKey;
+
+    use super::*;
+
+    #[test]
+    fn a_gateway_between_networks_that_comes_is_told_though_no_object_changed() {
+        let text = r#"{"cluster": "west", "network": "one", "listen": "127.0.0.1:0", "api": "127.0.0.1:0", "ca_dir": ""}"#;
+        let config: ControlConfig = serde_json::from_str(text).unwrap();
+        let reading = Arc::new(Reading::default());
+        let new = |gateways: &[u8]| New {
+            reading: reading.clone(),
+            remotes: Vec::new(),
+            gateways: gateways.iter().map(|last| ([198, 18, 1, *last].into(), 15443)).collect(),
+        };
+        let (store, _) = Store::batch(&config, None, new(&[]));
+        assert!(store.has(&new(&[])) && !store.has(&new(&[100])));
+        let (store, batch) = Store::batch(&config, Some(store), new(&[100]));
+        assert!(batch.change.scopes.contains(publish::EXPORTS));
+        let about = ResourceKey::new(told::KIND, "cluster");
+        assert!(batch.change.resources.contains(&about), "{:?}", batch.change.resources);
+        assert!(store.has(&new(&[100])));
+        let (_, batch) = Store::batch(&config, Some(store), new(&[100]));
+        assert!(!batch.change.resources.contains(&about), "it is told once");
+    }
 }

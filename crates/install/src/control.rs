@@ -2,6 +2,7 @@
 //!
 //! Invariant: the pods meet the `restricted` Pod Security level and are made anew when their configuration changes.
 
+use leno_inject::Resources;
 use serde_json::{Map, Value, json};
 
 use crate::{Compat, Names, Values, checksum::adler32};
@@ -30,12 +31,20 @@ fn configuration(values: &Values) -> String {
         "injection": values.injection(),
         "namespace": values.namespace,
         "network": values.network,
+        "peers": values.peers,
         "region": values.region,
         "revision": values.revision,
         "tags": values.tags,
         "trustDomain": values.trust_domain,
     });
-    let text = serde_json::to_string_pretty(&sorted(config)).unwrap_or_default();
+    json_text(config, true)
+}
+
+/// The text that Helm's `toPrettyJson`, or `toJson`, would give.
+pub(crate) fn json_text(value: Value, pretty: bool) -> String {
+    let value = sorted(value);
+    let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+    let text = text.unwrap_or_default();
     text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
@@ -94,8 +103,6 @@ fn deployment(values: &Values, names: &Names, checksum: &str) -> Value {
 }
 
 fn pod(values: &Values, names: &Names) -> Value {
-    let apart =
-        json!({"labelSelector": {"matchLabels": names.selector()}, "topologyKey": "kubernetes.io/hostname"});
     let mut pod = json!({
         "serviceAccountName": names.control,
         "terminationGracePeriodSeconds": 30,
@@ -103,19 +110,40 @@ fn pod(values: &Values, names: &Names) -> Value {
             "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
-            {"weight": 100, "podAffinityTerm": apart},
-        ]}},
-        "topologySpreadConstraints": [{
-            "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": names.selector()},
-        }],
         "containers": [container(values)],
         "volumes": [
             {"name": "config", "configMap": {"name": names.config}},
             {"name": "state", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
         ],
     });
+    if let (Value::Object(pod), Value::Object(spread)) = (&mut pod, spread(&names.selector())) {
+        pod.extend(spread);
+    }
+    scheduled(values, &mut pod);
+    if !values.image.pull_secrets.is_empty() {
+        let secrets = values.image.pull_secrets.iter().map(|name| json!({ "name": name }));
+        pod["imagePullSecrets"] = secrets.collect();
+    }
+    pod
+}
+
+/// Replicas that like to be apart: fields of a pod's specification.
+pub(crate) fn spread(selector: &Value) -> Value {
+    let labels = json!({ "matchLabels": selector });
+    let apart = json!({"labelSelector": labels, "topologyKey": "kubernetes.io/hostname"});
+    json!({
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 100, "podAffinityTerm": apart},
+        ]}},
+        "topologySpreadConstraints": [{
+            "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": labels,
+        }],
+    })
+}
+
+/// Where the installation's own pods may run.
+pub(crate) fn scheduled(values: &Values, pod: &mut Value) {
     if !values.priority_class_name.is_empty() {
         pod["priorityClassName"] = json!(values.priority_class_name);
     }
@@ -125,11 +153,13 @@ fn pod(values: &Values, names: &Names) -> Value {
     if !values.tolerations.is_empty() {
         pod["tolerations"] = json!(values.tolerations);
     }
-    if !values.image.pull_secrets.is_empty() {
-        let secrets = values.image.pull_secrets.iter().map(|name| json!({ "name": name }));
-        pod["imagePullSecrets"] = secrets.collect();
-    }
-    pod
+}
+
+/// Requests and limits, without those that are empty.
+pub(crate) fn quantities(resources: &Resources) -> Value {
+    let Resources { requests, limits } = resources;
+    let given = [("requests", requests), ("limits", limits)].into_iter().filter(|(_, all)| !all.is_empty());
+    Value::Object(given.map(|(field, all)| (field.to_owned(), json!(all))).collect())
 }
 
 fn container(values: &Values) -> Value {

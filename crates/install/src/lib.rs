@@ -4,6 +4,7 @@
 //! defaults + files + --set ──merge──> Values ──objects──> [Namespace, RBAC, ConfigMap, Service, Deployment, ...]
 //!                                       │                   rbac: who may do what     control: the pods and their configuration
 //!                                       │                   node: the agent of each node, where it captures
+//!                                       │                   clusters: ways in for other clusters
 //!                                       └──injection──> InjectionConfig (also of `leno inject`)
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! Must not know: API servers; applying takes the list.
 
 mod checksum;
+mod clusters;
 mod control;
 mod merge;
 mod node;
@@ -21,4 +23,6 @@ mod values;
 
 pub use merge::{InvalidValues, Overrides, values};
 pub use objects::{Names, objects};
-pub use values::{Cni, Compat, Gateways, Images, Injection, Proxy, Tracing, Values};
+pub use values::{
+    Cni, Compat, Discovery, EastWest, Gateways, Images, Injection, LoadBalancer, Peer, Proxy, Tracing, Values,
+};

@@ -7,7 +7,10 @@ use leno_inject::Capture;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use crate::{Cni, Values};
+use crate::{
+    Cni, Values,
+    values::{EastWest, Peer},
+};
 
 /// What is laid over the defaults.
 #[derive(Clone, Debug, Default)]
@@ -168,6 +171,42 @@ fn faults(values: &Values) -> Vec<String> {
         faults.push("proxy.tracing.sampling: it is a share, from 0 to 1".to_owned());
     }
     faults.extend(values.injection().faults());
+    faults.extend(faults_of_clusters(values));
+    faults
+}
+
+/// What of other clusters cannot be.
+fn faults_of_clusters(values: &Values) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (index, Peer { cluster, addresses }) in values.peers.iter().enumerate() {
+        if !is_label(cluster) {
+            faults.push(format!("peers: `{cluster}` is no name of lowercase letters, digits and `-`"));
+        }
+        if *cluster == values.cluster {
+            faults.push(format!("peers: {cluster} is this cluster"));
+        }
+        if values.peers[..index].iter().any(|earlier| earlier.cluster == *cluster) {
+            faults.push(format!("peers: {cluster} is there twice"));
+        }
+        if addresses.is_empty() {
+            faults.push(format!("peers: {cluster}: where its control planes are is missing"));
+        }
+        let in_address = |c: u8| c.is_ascii_alphanumeric() || b"-._:[]".contains(&c);
+        for address in addresses.iter().filter(|it| it.is_empty() || !it.bytes().all(in_address)) {
+            faults.push(format!("peers: {cluster}: `{address}` is no HOST or HOST:PORT"));
+        }
+    }
+    let EastWest { enabled, replicas, resources, service: _ } = &values.east_west;
+    if *enabled && values.network.is_empty() {
+        faults.push("eastWest: it leads into a network, and `network` names none".to_owned());
+    }
+    if *replicas == 0 {
+        faults.push("eastWest.replicas: at least one is needed".to_owned());
+    }
+    for (resource, quantity) in resources.requests.iter().chain(&resources.limits) {
+        let fault = leno_inject::quantity_fault(quantity);
+        faults.extend(fault.map(|why| format!("eastWest.resources, {resource}: {why}")));
+    }
     faults
 }
 

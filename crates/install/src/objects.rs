@@ -6,7 +6,7 @@
 use leno_inject::webhook::webhooks;
 use serde_json::{Map, Value, json};
 
-use crate::{Values, control, node, rbac};
+use crate::{Values, clusters, control, node, rbac};
 
 /// The names of an installation's objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub struct Names {
     pub cluster_wide: String,
     /// Role and RoleBinding for Secrets of other namespaces.
     pub secrets: String,
+    /// Service by which other clusters reach the control plane.
+    pub peers: String,
+    /// ServiceAccount, PodDisruptionBudget, Deployment and Service of the east-west gateway.
+    pub east_west: String,
     /// MutatingWebhookConfiguration.
     pub webhook: String,
     /// DaemonSet, ServiceAccount and Role of the nodes' agent; the plugin's program and its socket's folder on the nodes.
@@ -40,6 +44,8 @@ impl Names {
             config: format!("leno-config{suffix}"),
             cluster_wide: format!("leno-control{suffix}-{namespace}"),
             secrets: format!("leno-control{suffix}-gateway-secrets"),
+            peers: format!("leno-control{suffix}-peers"),
+            east_west: format!("leno-eastwest{suffix}"),
             webhook: format!("leno-sidecar-injector{suffix}-{namespace}"),
             agent: format!("leno-cni{suffix}"),
             revision: revision.clone(),
@@ -117,11 +123,12 @@ pub fn objects(values: &Values) -> Vec<Value> {
     let names = Names::of(values);
     let mut objects = Vec::new();
     if values.create_namespace {
-        objects.push(namespace(&names));
+        objects.push(namespace(values, &names));
     }
     objects.extend(rbac::objects(values, &names));
     objects.extend(control::objects(values, &names));
     objects.extend(node::objects(values, &names));
+    objects.extend(clusters::objects(values, &names));
     if values.gateways.class && values.revision == "default" {
         objects.push(gateway_class(&names));
     }
@@ -130,12 +137,15 @@ pub fn objects(values: &Values) -> Vec<Value> {
 }
 
 /// Not enrolled, and held to the `restricted` level: nothing of the control plane needs more.
-fn namespace(names: &Names) -> Value {
-    let labels = json!({
+fn namespace(values: &Values, names: &Names) -> Value {
+    let mut labels = json!({
         "leno.dev/inject": "disabled",
         "pod-security.kubernetes.io/enforce": "restricted",
         "app.kubernetes.io/part-of": "leno",
     });
+    if !values.network.is_empty() {
+        labels[clusters::NETWORK] = json!(values.network);
+    }
     object("v1", "Namespace", json!({"name": names.namespace, "labels": labels}), json!({}))
 }
 

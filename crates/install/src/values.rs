@@ -56,6 +56,12 @@ pub struct Values {
     pub cni: Cni,
     /// Gateways of the Gateway API.
     pub gateways: Gateways,
+    /// The other clusters of the mesh.
+    pub peers: Vec<Peer>,
+    /// How the others reach this cluster's control plane.
+    pub discovery: Discovery,
+    /// The gateway through which mTLS of other networks comes.
+    pub east_west: EastWest,
 }
 
 impl Default for Values {
@@ -81,6 +87,9 @@ impl Default for Values {
             proxy: Proxy::default(),
             cni: Cni::default(),
             gateways: Gateways::default(),
+            peers: Vec::new(),
+            discovery: Discovery::default(),
+            east_west: EastWest::default(),
         }
     }
 }
@@ -269,6 +278,61 @@ impl Default for Gateways {
     fn default() -> Self {
         Self { class: true, deploy: true, secret_namespaces: vec!["*".to_owned()] }
     }
+}
+
+/// Another cluster of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Peer {
+    /// Its name, as its own installation has it.
+    pub cluster: String,
+    /// Where its control planes are reached: `HOST` or `HOST:PORT`, without a port 15012.
+    pub addresses: Vec<String>,
+}
+
+/// How other clusters reach this one's control plane.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Discovery {
+    /// Whether there is a Service of type LoadBalancer for them.
+    pub expose: bool,
+    /// What it is like.
+    pub service: LoadBalancer,
+}
+
+/// The gateway through which mTLS of other networks comes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EastWest {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// How many pods.
+    pub replicas: u32,
+    /// Requests and limits of each.
+    pub resources: Resources,
+    /// What its Service is like.
+    pub service: LoadBalancer,
+}
+
+impl Default for EastWest {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            replicas: 2,
+            resources: Resources::of(&[("cpu", "100m"), ("memory", "128Mi")], &[("memory", "1Gi")]),
+            service: LoadBalancer::default(),
+        }
+    }
+}
+
+/// A Service of type LoadBalancer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LoadBalancer {
+    /// Annotations of the Service, for the cloud.
+    pub annotations: BTreeMap<String, String>,
+    /// Who may connect (`loadBalancerSourceRanges`); everybody when empty.
+    pub source_ranges: Vec<String>,
 }
 
 impl Values {

@@ -18,11 +18,13 @@
 //! | [`policy`] | authorization policies |
 //! | [`workload`] | a workload's own inbound configuration |
 //! | [`gateway`] | listeners of a gateway and their certificates |
+//! | [`control_address`] | where a control plane is |
 //! | [`resource`] | the union of the above: what discovery names, versions and sends |
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod control_address;
 pub mod destination;
 pub mod endpoint;
 pub mod gateway;
@@ -38,6 +40,7 @@ pub mod route;
 pub mod units;
 pub mod workload;
 
+pub use control_address::{ControlAddress, NotAnAddress};
 pub use destination::{
     ClientTls, ConnectionLimits, Destination, HashKey, LoadBalancer, LocalityPolicy, LocalityRule,
     OutlierDetection, Subset, TrafficPolicy,

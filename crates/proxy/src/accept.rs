@@ -147,7 +147,7 @@ pub(crate) async fn mesh(core: Rc<Core>, stream: TcpStream, config: Arc<ServerCo
     let sni: Option<Arc<str>> = session.server_name().map(Into::into);
     let alpn = session.alpn_protocol().map(<[u8]>::to_vec).unwrap_or_default();
     let tables = core.shared.tables.load_full();
-    let Some((inbound, (service_port, host))) =
+    let Some((inbound, preface::Called { port: service_port, host, pod: _ })) =
         tables.inbound().zip(sni.as_deref().and_then(preface::parse_sni))
     else {
         tracing::info!(%remote, "a peer names no service of ours, or our configuration has not arrived");

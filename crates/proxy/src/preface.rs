@@ -88,13 +88,31 @@ pub(crate) fn sni(host: &Host, port: Port) -> String {
     format!("outbound_.{port}_._.{host}")
 }
 
-/// Reads [`sni`] back, whatever subset it names.
-pub(crate) fn parse_sni(sni: &str) -> Option<(Port, &str)> {
+/// The same, and which pod of the service it is for: a gateway between networks, which chooses nothing, asks for it. One whose name
+/// is too long for DNS, or has dots, is not named.
+pub(crate) fn sni_of_pod(host: &Host, port: Port, pod: &str) -> String {
+    let name = format!("outbound_.{port}_.{pod}_.{host}");
+    let fits = pod.len() < 63 && !pod.contains('.') && name.len() <= 253;
+    if fits { name } else { sni(host, port) }
+}
+
+/// What [`sni`] or [`sni_of_pod`] say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Called<'n> {
+    pub(crate) port: Port,
+    pub(crate) host: &'n str,
+    /// The pod of the service; `None`: any.
+    pub(crate) pod: Option<&'n str>,
+}
+
+/// Reads them back.
+pub(crate) fn parse_sni(sni: &str) -> Option<Called<'_>> {
     let rest = sni.strip_prefix("outbound_.")?;
     let (port, rest) = rest.split_once("_.")?;
-    let (_subset, host) = rest.split_once("_.")?;
+    let (pod, host) = rest.split_once("_.")?;
     let port = port.parse().ok().filter(|port| *port != 0)?;
-    (!host.is_empty()).then_some((port, host))
+    let pod = Some(pod).filter(|pod| !pod.is_empty());
+    (!host.is_empty()).then_some(Called { port, host, pod })
 }
 
 /// Removes what only a verified peer may say. Called at every edge.
@@ -139,10 +157,21 @@ mod tests {
     fn a_handshake_name_tells_port_and_host() {
         let name = sni(&"reviews.default.svc.cluster.local".into(), 9080);
         assert_eq!(name, "outbound_.9080_._.reviews.default.svc.cluster.local");
-        assert_eq!(parse_sni(&name), Some((9080, "reviews.default.svc.cluster.local")));
-        assert_eq!(parse_sni("outbound_.80_.v1_.a.b"), Some((80, "a.b")));
+        let host = "reviews.default.svc.cluster.local";
+        assert_eq!(parse_sni(&name), Some(Called { port: 9080, host, pod: None }));
         for bad in ["", "outbound_.x_._.a", "outbound_.0_._.a", "outbound_.80_._.", "reviews"] {
             assert_eq!(parse_sni(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_handshake_name_tells_the_pod_where_dns_allows() {
+        let host = Host::from("a.b");
+        let name = sni_of_pod(&host, 80, "reviews-v1-0");
+        assert_eq!(name, "outbound_.80_.reviews-v1-0_.a.b");
+        assert_eq!(parse_sni(&name), Some(Called { port: 80, host: "a.b", pod: Some("reviews-v1-0") }));
+        for too_much in ["reviews.v1", &"x".repeat(63)] {
+            assert_eq!(sni_of_pod(&host, 80, too_much), sni(&host, 80));
         }
     }
 
@@ -159,10 +188,16 @@ mod tests {
             }
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let _ = runtime.block_on(Preface::read(&mut bytes.as_slice()));
-            if let Some((port, host)) = parse_sni(&name) {
-                proptest::prop_assert!(port > 0 && !host.is_empty());
-                let again = sni(&host.into(), port);
-                proptest::prop_assert_eq!(parse_sni(&again), Some((port, host)));
+            if let Some(called) = parse_sni(&name) {
+                proptest::prop_assert!(called.port > 0 && !called.host.is_empty());
+                let host = Host::from(called.host);
+                let again = match called.pod {
+                    Some(pod) => sni_of_pod(&host, called.port, pod),
+                    None => sni(&host, called.port),
+                };
+                let dotted = called.pod.is_some_and(|pod| pod.contains('.'));
+                let read = parse_sni(&again);
+                proptest::prop_assert_eq!(read, Some(Called { pod: called.pod.filter(|_| !dotted), ..called }));
             }
         }
     }

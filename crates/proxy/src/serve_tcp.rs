@@ -41,7 +41,7 @@ use crate::{
     },
     http::tunnel::{Moved, TunnelEnd, TunnelLimits, TunnelReason, copy_bidirectional},
     policy::{self, Admitted},
-    preface,
+    preface::{self, Called},
     serve_http::{EdgeConnection, InboundConnection},
     shared::Busy,
     standing::until_not,
@@ -365,7 +365,7 @@ pub(crate) async fn past(core: &Rc<Core>, stream: &mut TcpStream, dialled: Socke
 pub(crate) async fn through(core: &Rc<Core>, tables: &Arc<Tables>, stream: &mut TcpStream) {
     let _busy = Busy::new(&core.shared);
     let Ok(Some(name)) = crate::detect::server_name(stream).await else { return };
-    let Some((port, host)) = preface::parse_sni(&name) else { return };
+    let Some(Called { port, host, pod }) = preface::parse_sni(&name) else { return };
     let Some(service) = service_of(tables, host, port) else {
         tracing::debug!(name, "no such service; the connection is closed");
         return;
@@ -384,7 +384,12 @@ pub(crate) async fn through(core: &Rc<Core>, tables: &Arc<Tables>, stream: &mut 
     for _ in 0..TRIES {
         let rolls = (core.roll(), core.roll());
         let choice = Choice { key: None, rolls, now: core.shared.clock(), tried: &tried, dialled: None };
-        let Some(position) = target.cluster.choose(choice) else { return };
+        // The client has chosen, by subset, hash or health: it shall have this pod or none.
+        let chosen = match pod {
+            Some(pod) => target.cluster.of_pod(pod).filter(|position| !tried.contains(position)),
+            None => target.cluster.choose(choice),
+        };
+        let Some(position) = chosen else { return };
         tried.push(position);
         let endpoint = target.cluster.peer(position).endpoint();
         // Only what is in this network: what leaves through another gateway would go in circles.

@@ -3,6 +3,7 @@
 mod applications;
 mod capture;
 mod change;
+mod clusters;
 mod cni;
 mod control_plane;
 mod figures;
@@ -121,6 +122,15 @@ pub(crate) const CHECKS: &[Check] = &[
     long("bookinfo: every call works, over mutual TLS", applications::bookinfo),
     long("online boutique: every call works, over mutual TLS", applications::online_boutique),
     long("figures: changes, starts, CPU and memory", figures::all),
+    long(
+        "clusters: a server in another cluster and network is called by its Service's name",
+        clusters::networks,
+    ),
+    long(
+        "clusters: when no server is left here those of the other cluster answer, also while control planes are replaced",
+        clusters::failover,
+    ),
+    long("clusters: over a flat network they do without gateways", clusters::flat),
 ];
 
 fn install(mesh: &Mesh) -> anyhow::Result<()> {

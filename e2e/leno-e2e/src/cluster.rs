@@ -18,7 +18,7 @@ const STAND_IN: &str = "/usr/bin/leno-standin";
 
 /// A cluster that `kube` has brought up.
 pub(crate) struct Cluster {
-    name: &'static str,
+    pub(crate) name: &'static str,
 }
 
 /// `kube`, beside this crate.

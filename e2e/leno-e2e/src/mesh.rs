@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use crate::cluster::{Cluster, kube, said};
+use crate::{
+    authority,
+    cluster::{Cluster, kube, said},
+};
 
 /// The namespace of the applications: enrolled, STRICT.
 pub(crate) const APPS: &str = "shop";
@@ -22,6 +25,8 @@ const ISTIO: &str = "istio.io/api@v1.31.4";
 /// What the checks look at.
 pub(crate) struct Mesh {
     pub(crate) west: Cluster,
+    /// The other cluster, where a check needs two.
+    pub(crate) east: Option<Cluster>,
     pub(crate) bin: PathBuf,
     pub(crate) evidence: PathBuf,
 }
@@ -65,23 +70,25 @@ impl Mesh {
 
     /// The CRDs of both APIs, then Leno as its users install it.
     pub(crate) fn install(&self) -> anyhow::Result<()> {
-        for crds in [
-            module(GATEWAY_API)?.join("config/crd/standard"),
-            module(ISTIO)?.join("kubernetes/customresourcedefinitions.gen.yaml"),
-        ] {
-            self.west.ctl(&["apply", "--server-side", "-f", &crds.display().to_string()])?;
+        crds(&self.west)?;
+        if self.east.is_some() {
+            authority::plug_in(&self.west, &self.evidence)?;
         }
-        self.west.run("wait crd --all --for=condition=Established --timeout=60s")?;
-        fs::write(self.values(), VALUES)?;
-        let steps = self.leno("install")?;
+        self.install_into(&self.west, VALUES)
+    }
+
+    /// Leno into a cluster, or with other values where it is.
+    pub(crate) fn install_into(&self, cluster: &Cluster, values: &str) -> anyhow::Result<()> {
+        fs::write(self.values(cluster), values)?;
+        let steps = self.leno_of(cluster, "install", &[])?;
         for wanted in ["ready   Deployment leno-system/leno-control", "applied GatewayClass leno"] {
             ensure!(steps.contains(wanted), "no line `{wanted}` in what `leno install` says: {steps}");
         }
-        self.west.rolled_out("leno-system", "leno-control")
+        cluster.rolled_out("leno-system", "leno-control")
     }
 
-    fn values(&self) -> PathBuf {
-        self.evidence.join("values.yaml")
+    fn values(&self, cluster: &Cluster) -> PathBuf {
+        self.evidence.join(format!("values-{}.yaml", cluster.name))
     }
 
     /// A command of `leno` about the cluster, with the installation's values; what it printed, or why it did not succeed.
@@ -91,9 +98,13 @@ impl Mesh {
 
     /// The same with more arguments.
     pub(crate) fn leno_with(&self, command: &str, more: &[&str]) -> anyhow::Result<String> {
+        self.leno_of(&self.west, command, more)
+    }
+
+    fn leno_of(&self, cluster: &Cluster, command: &str, more: &[&str]) -> anyhow::Result<String> {
         let mut leno = Command::new("timeout");
         leno.args(["--kill-after=5", "330"]).arg(self.bin.join("leno")).arg(command);
-        leno.arg("-f").arg(self.values()).arg("--kubeconfig").arg(self.west.kubeconfig()?).args(more);
+        leno.arg("-f").arg(self.values(cluster)).arg("--kubeconfig").arg(cluster.kubeconfig()?).args(more);
         let output = leno.output()?;
         let printed = String::from_utf8_lossy(&output.stdout);
         said(&["leno", command], &output).with_context(|| format!("it prints `{}`", printed.trim()))
@@ -101,11 +112,7 @@ impl Mesh {
 
     /// The applications, until they are ready.
     pub(crate) fn deploy(&self) -> anyhow::Result<()> {
-        self.west.apply(APPLICATIONS)?;
-        for (namespace, deployment) in [(APPS, "front"), (APPS, "back"), ("plain", "outsider")] {
-            self.west.rolled_out(namespace, deployment)?;
-        }
-        Ok(())
+        deploy_to(&self.west)
     }
 
     /// The addresses of an application's pods.
@@ -118,17 +125,40 @@ impl Mesh {
     /// What one needs to see after a failure.
     pub(crate) fn keep_evidence(&self, number: usize) {
         let mut text = String::new();
-        for line in [
+        let clusters = std::iter::once(&self.west).chain(&self.east);
+        let lines = [
             "get pod -A -o wide",
             "get event -A --sort-by=.lastTimestamp",
             "-n leno-system logs -l app=leno-control --tail=300 --prefix",
+            "-n leno-system logs -l app=leno-eastwest --tail=300 --prefix",
             "-n shop logs -l app --all-containers --tail=100 --prefix",
-        ] {
-            let said = self.west.run(line).unwrap_or_else(|error| format!("{error:#}"));
-            text.push_str(&format!("# kubectl {line}\n{said}\n"));
+        ];
+        for (cluster, line) in clusters.flat_map(|cluster| lines.map(|line| (cluster, line))) {
+            let said = cluster.run(line).unwrap_or_else(|error| format!("{error:#}"));
+            text.push_str(&format!("# {}: kubectl {line}\n{said}\n", cluster.name));
         }
         let _full_disk = fs::write(self.evidence.join(format!("failed-{number}.txt")), text);
     }
+}
+
+/// The CRDs of both APIs.
+pub(crate) fn crds(cluster: &Cluster) -> anyhow::Result<()> {
+    for crds in [
+        module(GATEWAY_API)?.join("config/crd/standard"),
+        module(ISTIO)?.join("kubernetes/customresourcedefinitions.gen.yaml"),
+    ] {
+        cluster.ctl(&["apply", "--server-side", "-f", &crds.display().to_string()])?;
+    }
+    cluster.run("wait crd --all --for=condition=Established --timeout=60s").map(drop)
+}
+
+/// The applications, until they are ready.
+pub(crate) fn deploy_to(cluster: &Cluster) -> anyhow::Result<()> {
+    cluster.apply(APPLICATIONS)?;
+    for (namespace, deployment) in [(APPS, "front"), (APPS, "back"), ("plain", "outsider")] {
+        cluster.rolled_out(namespace, deployment)?;
+    }
+    Ok(())
 }
 
 /// The folder of a Go module, downloaded when it is not there.

@@ -29,6 +29,8 @@ pub struct Service {
     pub traffic_distribution: Option<Spanned<String>>,
     /// `sessionAffinity: ClientIP`.
     pub client_ip_affinity: bool,
+    /// Where its load balancer answers: addresses and names, from `status.loadBalancer.ingress`.
+    pub ingress: Vec<String>,
 }
 
 /// How a service is exposed.
@@ -84,6 +86,7 @@ pub(super) const PROTOCOLS: &[(&str, Protocol)] =
     &[("TCP", Protocol::Tcp), ("UDP", Protocol::Udp), ("SCTP", Protocol::Sctp)];
 
 pub(crate) fn service(o: &mut Fields<'_>) -> Option<Service> {
+    let ingress = o.or("status", Vec::new(), ingress)?;
     o.req("spec", |value| {
         value.object_partly(|o| {
             let cluster_ip = o.opt("clusterIP", text);
@@ -114,9 +117,24 @@ pub(crate) fn service(o: &mut Fields<'_>) -> Option<Service> {
                     false,
                     choice(&[("None", false), ("ClientIP", true)]),
                 )?,
+                ingress,
             })
         })
     })
+}
+
+fn ingress(value: Cursor<'_>) -> Option<Vec<String>> {
+    let entry = |value: Cursor<'_>| {
+        value.object_partly(|o| {
+            let address = o.opt("ip", text);
+            Some(address.or(o.opt("hostname", text)))
+        })
+    };
+    let entries = value.object_partly(|o| {
+        let entries = |value: Cursor<'_>| value.object_partly(|o| Some(o.list("ingress", entry)));
+        o.or("loadBalancer", Vec::new(), entries)
+    })?;
+    Some(entries.into_iter().flatten().collect())
 }
 
 fn service_port(value: Cursor<'_>) -> Option<ServicePort> {

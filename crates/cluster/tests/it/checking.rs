@@ -42,8 +42,12 @@ async fn cluster(reviews: fn(&str, &Value) -> Value, minor: &str) -> Fake {
 }
 
 async fn found(fake: &Fake, when: When) -> Vec<Finding> {
+    found_with(fake, when, &Values::default()).await
+}
+
+async fn found_with(fake: &Fake, when: When, values: &Values) -> Vec<Finding> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    check(&fake.client().await, &Values::default(), when, i64::try_from(now).unwrap()).await.unwrap()
+    check(&fake.client().await, values, when, i64::try_from(now).unwrap()).await.unwrap()
 }
 
 fn about<'f>(findings: &'f [Finding], about: &str) -> &'f Finding {
@@ -102,4 +106,23 @@ async fn a_pod_is_tried_without_being_made() {
     fake.state.lock().unwrap().reviews = Some(unwilling);
     let findings = found(&fake, When::After).await;
     assert_eq!(about(&findings, "injection").level, Level::Fail, "the pod came back without a proxy");
+}
+
+#[tokio::test]
+async fn a_way_in_for_other_clusters_needs_an_address() {
+    let fake = cluster(willing, "34").await;
+    let mut values = Values::default();
+    values.discovery.expose = true;
+    let level = async || {
+        let findings = found_with(&fake, When::After, &values).await;
+        about(&findings, "peers-address").level
+    };
+    assert_eq!(level().await, Level::Fail, "it is not there");
+    let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "leno-control-peers"}, "spec": {}});
+    let path = "/api/v1/namespaces/leno-system/services/leno-control-peers";
+    fake.state.lock().unwrap().objects.insert(path.to_owned(), service.clone());
+    assert_eq!(level().await, Level::Fail, "the cloud has given it none");
+    service["status"] = json!({"loadBalancer": {"ingress": [{"hostname": "lb.example.com"}]}});
+    fake.state.lock().unwrap().objects.insert(path.to_owned(), service);
+    assert_eq!(level().await, Level::Ok);
 }

@@ -1,7 +1,7 @@
 //! Gateways of Istio: all that one workload serves, merged into one.
 //!
 //! Invariants: those that pods serve are served by those pods; the others by a workload of their own, named after their
-//! selector; of servers that exclude each other the oldest Gateway's serves.
+//! selector; of servers that exclude each other the oldest Gateway's serves. The mesh's own east-west gateway needs no object.
 //! Must not know: the Gateway API.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -12,11 +12,14 @@ use leno_apis::{
     k8s::Pod,
 };
 use leno_model::{
-    GatewayProtocol, GatewayTls, HostPattern, HostRoutes, HttpRoutes, Listener, Namespace, SpiffeId,
+    GatewayProtocol, GatewayTls, HostPattern, HostRoutes, HttpRoutes, Listener, Namespace, Origin, SpiffeId,
     WorkloadId,
 };
 
-use super::{ISTIO_NAMESPACE, attachment, emit, has_authorities, has_certificate, secret_id, sort_listeners};
+use super::{
+    EAST_WEST_PORT, ISTIO_NAMESPACE, attachment, emit, has_authorities, has_certificate, secret_id,
+    sort_listeners,
+};
 use crate::{
     backends::Context,
     codes, hosts,
@@ -60,6 +63,26 @@ pub(crate) fn compile(view: &View<'_>, name: &str, out: &mut Output) {
     emit(view, gateway, Some((&subject, name)), out);
 }
 
+/// Whether a pod is the mesh's own east-west gateway, by Istio's label, where only the mesh's owners may start pods.
+fn is_east_west(view: &View<'_>, pod: &Object<Pod>) -> bool {
+    view.settings.root_namespace.as_str() == pod.namespace()
+        && pod.metadata.label("istio") == Some("eastwestgateway")
+}
+
+/// What Istio's users write as a Gateway with `AUTO_PASSTHROUGH` for `*.local`.
+fn east_west() -> Listener {
+    Listener {
+        name: "tls".into(),
+        port: EAST_WEST_PORT,
+        protocol: GatewayProtocol::MeshPassthrough,
+        host: HostPattern::parse("*.local"),
+        routes: Vec::new(),
+        tcp: Vec::new(),
+        https_redirect: false,
+        origin: Origin::built_in("east-west gateway: mTLS of other networks passes through"),
+    }
+}
+
 /// The Gateways that a pod serves.
 pub(crate) fn of_pod(view: &View<'_>, pod: &Object<Pod>, out: &mut Output) {
     let served: Vec<&GatewayObject> = view
@@ -69,9 +92,16 @@ pub(crate) fn of_pod(view: &View<'_>, pod: &Object<Pod>, out: &mut Output) {
             !gateway.spec.selector.is_empty() && selects(&gateway.spec.selector, &pod.metadata.labels)
         })
         .collect();
-    let (Some(oldest), Some(identity)) = (served.first(), pods::identity(view, pod)) else { return };
-    let listeners = Builder::new(view, pod.namespace()).listeners(&served, out);
-    let origin = origin(*oldest, &oldest.source);
+    let Some(identity) = pods::identity(view, pod) else { return };
+    let mut listeners = Builder::new(view, pod.namespace()).listeners(&served, out);
+    if is_east_west(view, pod) && listeners.iter().all(|listener| listener.port != EAST_WEST_PORT) {
+        listeners.push(east_west());
+    }
+    let origin = match (served.first(), listeners.first()) {
+        (Some(oldest), _) => origin(*oldest, &oldest.source),
+        (None, Some(listener)) => listener.origin.clone(),
+        (None, None) => return,
+    };
     emit(view, leno_model::Gateway { id: pods::id(pod), identity, listeners, origin }, None, out);
 }
 

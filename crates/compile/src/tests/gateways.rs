@@ -224,6 +224,46 @@ fn gateways_of_istio_are_served_by_the_pods_that_they_select() {
     assert_eq!(gateway(&compiled, "shop", "ingress-0").listeners.len(), 2);
 }
 
+const EAST_WEST: &str = "---
+apiVersion: v1
+kind: Pod
+metadata: {name: leno-eastwest-0, namespace: leno-system, labels: {istio: eastwestgateway, security.istio.io/tlsMode: istio}}
+spec: {serviceAccountName: leno-eastwest, containers: [{name: istio-proxy}]}
+status: {podIP: 127.0.0.9, phase: Running}
+";
+
+#[test]
+fn the_meshs_own_east_west_gateway_passes_mtls_through_without_any_object() {
+    let both = compiled(&(application("shop", "cart") + EAST_WEST));
+    let east_west = gateway(&both, "leno-system", "leno-eastwest-0");
+    assert_eq!(east_west.identity.as_str(), "spiffe://cluster.local/ns/leno-system/sa/leno-eastwest");
+    let [listener] = east_west.listeners.as_slice() else { panic!("{east_west:?}") };
+    assert_eq!((listener.port, &listener.protocol), (15443, &GatewayProtocol::MeshPassthrough));
+    // Whoever may start pods elsewhere does not open the mesh by a label.
+    for elsewhere in ["shop", "istio-system"] {
+        assert_eq!(compiled(&EAST_WEST.replace("leno-system", elsewhere)).gateways(), [], "{elsewhere}");
+    }
+}
+
+#[test]
+fn a_gateway_of_istio_for_it_adds_to_it() {
+    let servers = "---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: cross-network-gateway, namespace: leno-system}
+spec:
+  selector: {istio: eastwestgateway}
+  servers:
+  - {port: {number: PORT, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}
+";
+    let ports = |port: &str| -> Vec<u16> {
+        let compiled = compiled(&(EAST_WEST.to_owned() + &servers.replace("PORT", port)));
+        gateway(&compiled, "leno-system", "leno-eastwest-0").listeners.iter().map(|it| it.port).collect()
+    };
+    assert_eq!(ports("15443"), [15443]);
+    assert_eq!(ports("443"), [443, 15443]);
+}
+
 #[test]
 fn a_route_of_a_gateway_needs_a_grant_for_a_backend_elsewhere() {
     let route = "---

@@ -234,6 +234,18 @@ fn endpoints_of_another_network_are_reached_through_its_gateway() {
 }
 
 #[test]
+fn what_means_another_thing_in_each_cluster_is_not_told() {
+    let exported = |namespace: &str| {
+        let compiled = compiled(&application(namespace, "cart"));
+        compiled.exports.iter().map(|it| it.service.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(exported("shop"), ["shop/cart.shop.svc.cluster.local"]);
+    for own in ["kube-system", "leno-system"] {
+        assert!(exported(own).is_empty(), "{own}");
+    }
+}
+
+#[test]
 fn a_backend_tls_policy_that_cannot_be_honoured_still_asks_for_tls() {
     let yaml = application("shop", "cart")
         + "---

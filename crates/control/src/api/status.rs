@@ -58,14 +58,14 @@ pub(super) fn proxies(api: &Api, published: &Published) -> Value {
 
 /// `/v1/peers`
 pub(super) fn peers(api: &Api) -> Value {
-    let at: BTreeMap<_, _> = api.config.peers.iter().map(|peer| (&peer.cluster, peer.address)).collect();
+    let at: BTreeMap<_, _> = api.config.peers.iter().map(|peer| (&peer.cluster, &peer.addresses)).collect();
     let table = api.peers.all();
     let peers = table.iter().map(|(cluster, heard)| {
         let Heard { remote, connected, last, cause, disbelieved } = heard;
         let exports = remote.iter().flat_map(|remote| &remote.exports);
         json!({
             "cluster": cluster,
-            "address": at.get(cluster),
+            "addresses": at.get(cluster),
             "connected": connected,
             "known": remote.is_some(),
             "stale": remote.as_ref().is_some_and(|remote| remote.stale),
@@ -73,6 +73,7 @@ pub(super) fn peers(api: &Api) -> Value {
             "age_seconds": last.map(|last| now().as_secs().saturating_sub(last.as_secs())),
             "cause": cause.as_deref(),
             "network": remote.as_ref().map(|remote| &remote.network),
+            "gateways": remote.as_ref().map(|remote| &remote.gateways),
             "services": exports.clone().count(),
             "endpoints": exports.map(|export| export.endpoints.len()).sum::<usize>(),
             "disbelieved": disbelieved,

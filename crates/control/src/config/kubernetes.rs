@@ -5,10 +5,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use leno_inject::InjectionConfig;
-use leno_model::TrustDomain;
+use leno_model::{ControlAddress, TrustDomain};
 use serde::{Deserialize, Serialize};
 
-use super::{ControlConfig, Lifetimes, Settings};
+use super::{ControlConfig, Lifetimes, PeerConfig, Settings};
 
 /// Discovery and identity.
 const DISCOVERY_PORT: u16 = 15012;
@@ -35,6 +35,8 @@ pub struct KubernetesConfig {
     pub namespace: String,
     /// The cluster's network; empty where there is only one.
     pub network: String,
+    /// The other clusters of the mesh.
+    pub peers: Vec<Peer>,
     /// Where nodes are that do not say.
     pub region: String,
     /// The control plane's revision; namespaces choose one by label.
@@ -65,6 +67,30 @@ pub struct Gateways {
     pub deploy: bool,
     /// Namespaces whose TLS Secrets may be read; `*` is all.
     pub secret_namespaces: Vec<String>,
+}
+
+/// Another cluster of the mesh.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its name, as its own installation has it.
+    pub cluster: String,
+    /// Where its control planes are reached: `HOST` or `HOST:PORT`, without a port 15012.
+    pub addresses: Vec<String>,
+}
+
+impl Peer {
+    fn config(&self) -> Result<PeerConfig, String> {
+        let Self { cluster, addresses } = self;
+        let address = |text: &String| {
+            let with_port = || format!("{text}:{DISCOVERY_PORT}").parse::<ControlAddress>();
+            text.parse().or_else(|_| with_port()).map_err(|_| {
+                format!("peers: {cluster}: {text:?} is no address or name of a host, alone or with `:PORT`")
+            })
+        };
+        let addresses = addresses.iter().map(address).collect::<Result<_, _>>()?;
+        Ok(PeerConfig { cluster: cluster.as_str().into(), addresses })
+    }
 }
 
 impl KubernetesConfig {
@@ -101,10 +127,11 @@ impl ControlConfig {
     /// A control plane as it is installed on Kubernetes.
     ///
     /// # Errors
-    /// When the trust domain is none.
+    /// When the trust domain, or where another cluster's control planes are, is none.
     pub fn on_kubernetes(kubernetes: KubernetesConfig) -> Result<Self, String> {
         let trust_domain = TrustDomain::parse(&kubernetes.trust_domain)
             .map_err(|error| format!("trustDomain {:?}: {error}", kubernetes.trust_domain))?;
+        let peers = kubernetes.peers.iter().map(Peer::config).collect::<Result<_, _>>()?;
         Ok(Self {
             cluster: kubernetes.cluster.as_str().into(),
             region: kubernetes.region.as_str().into(),
@@ -119,7 +146,7 @@ impl ControlConfig {
             ca_dir: Default::default(),
             tokens: None,
             state_dir: Some("/var/lib/leno".into()),
-            peers: Vec::new(),
+            peers,
             gateways: Vec::new(),
             exported: None,
             settings: Settings::default(),
@@ -132,4 +159,30 @@ impl ControlConfig {
 /// Every address of the pod, of both families.
 fn any(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(given: &[&str]) -> Result<Vec<String>, String> {
+        let addresses = given.iter().map(|&text| text.to_owned()).collect();
+        let config = Peer { cluster: "east".to_owned(), addresses }.config()?;
+        Ok(config.addresses.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn another_clusters_control_planes_are_hosts_with_or_without_a_port() {
+        let given = ["peers.east.example.com", "198.18.2.100", "10.0.0.1:443", "fd00::1", "[fd00::1]:99"];
+        let expected = [
+            "peers.east.example.com:15012",
+            "198.18.2.100:15012",
+            "10.0.0.1:443",
+            "[fd00::1]:15012",
+            "[fd00::1]:99",
+        ];
+        assert_eq!(addresses(&given).unwrap(), expected);
+        let refused = addresses(&["https://east.example.com"]).unwrap_err();
+        assert!(refused.contains("east") && refused.contains("https://"), "{refused}");
+    }
 }

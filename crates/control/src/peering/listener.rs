@@ -3,25 +3,22 @@
 //! Invariant: a stream that ends and comes back at once changes nothing; only silence for longer than [`GRACE`] makes
 //! what was heard stale.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use leno_compile::RemoteCluster;
-use leno_identity::{
-    CONTROL_PLANE_DNS_NAME, ExpectedPeers, IdentityStore, SpiffeId, TrustDomain, client_config,
-};
+use leno_identity::{ExpectedPeers, IdentityStore, SpiffeId, TrustDomain, client_config};
 use leno_model::ClusterName;
 use leno_xds::{
     EncodedResource, Limits, NodeInfo, ResourceKey,
     client::{ClientState, Landed},
     transport::client::{ClientConfig, Connection, Ends, run, subscriber},
 };
-use rustls_pki_types::ServerName;
-use tokio::{net::TcpStream, time::Instant};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Memory, Peers,
+    dial::Dial,
     told::{self, About, Told},
 };
 use crate::{authorize::CONTROL_PREFIX, clock::now, config::PeerConfig, publish::EXPORTS};
@@ -56,8 +53,11 @@ pub(crate) async fn listen_to(peer: PeerConfig, listener: Listener, stop: Cancel
     let (runner, ends) = subscriber(state, ClientConfig::default());
     let expected = ExpectedPeers::new([listener.control.clone()]);
     let config = client_config(&listener.store, &expected, &[b"h2"]);
-    let address = peer.address;
-    let dial = move || dial(address, TlsConnector::from(config.clone()));
+    let dial = Arc::new(Dial::new(peer.addresses, config));
+    let dial = move || {
+        let dial = dial.clone();
+        async move { dial.dial().await }
+    };
     let said = recalled.into_iter().map(|resource| (resource.key.clone(), resource)).collect();
     let hearing = Hearing { peer: peer.cluster, listener, said };
     tokio::select! {
@@ -76,13 +76,6 @@ fn node(cluster: &ClusterName) -> NodeInfo {
         version: env!("CARGO_PKG_VERSION").into(),
         features: leno_wire::KNOWN_FEATURES.iter().map(|&feature| feature.into()).collect(),
     }
-}
-
-async fn dial(address: std::net::SocketAddr, connector: TlsConnector) -> io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let name = ServerName::try_from(CONTROL_PLANE_DNS_NAME).map_err(io::Error::other)?;
-    connector.connect(name, stream).await
 }
 
 struct Hearing {
@@ -183,12 +176,15 @@ impl Hearing {
     }
 
     fn stale(&self) {
+        let mut why = None;
         self.listener.peers.edit(&self.peer, |heard| {
             if let Some(remote) = &mut heard.remote {
                 remote.stale = true;
             }
+            why.clone_from(&heard.cause);
         });
-        tracing::warn!(cluster = %self.peer, "another cluster's control plane is silent: its endpoints stay as last known");
+        let cause = why.as_deref().unwrap_or("no answer yet");
+        tracing::warn!(cluster = %self.peer, cause, "another cluster's control plane is silent: its endpoints stay as last known");
     }
 
     fn remote(&self, stale: bool) -> Option<RemoteCluster> {

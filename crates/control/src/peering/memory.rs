@@ -87,7 +87,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let memory = Memory { folder: Some(folder.path().to_owned()) };
         let text = r#"{"cluster": "west", "listen": "127.0.0.1:0", "api": "127.0.0.1:0", "paths": [], "ca_dir": ""}"#;
-        let told = told::tell(&serde_json::from_str(text).unwrap(), &[]);
+        let told = told::tell(&serde_json::from_str(text).unwrap(), &[], &[]);
         memory.keep(&"west".into(), told.values()).unwrap();
         let domain = TrustDomain::default();
         assert_eq!(memory.recall(&"west".into(), &domain), told.into_values().collect::<Vec<_>>());

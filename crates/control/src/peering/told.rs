@@ -75,11 +75,15 @@ impl From<Offer> for ExportedService {
 }
 
 /// What this cluster tells, encoded. Equal content keeps its bytes and version, so nobody is told twice.
-pub(crate) fn tell(config: &ControlConfig, exports: &[ExportedService]) -> Encoded {
+pub(crate) fn tell(
+    config: &ControlConfig,
+    gateways: &[(IpAddr, Port)],
+    exports: &[ExportedService],
+) -> Encoded {
     let about = About {
         cluster: config.cluster.clone(),
         network: config.network.clone(),
-        gateways: config.gateways.clone(),
+        gateways: gateways.to_vec(),
     };
     let mut told = vec![(ABOUT.to_owned(), Told::Cluster(about))];
     for export in exports.iter().filter(|export| is_exported(config, &export.service)) {
@@ -174,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_cluster_is_believed_only_about_itself() {
-        let told = tell(&config(None), &[cart()]);
+        let told = tell(&config(None), &[], &[cart()]);
         let domain = TrustDomain::default();
         for resource in told.values() {
             believe(&"west".into(), &domain, resource).unwrap();
@@ -202,7 +206,7 @@ mod tests {
             weight: Weight(1),
         };
         let believed = |endpoint: Endpoint| {
-            let told = tell(&config(None), &[ExportedService { endpoints: vec![endpoint], ..cart() }]);
+            let told = tell(&config(None), &[], &[ExportedService { endpoints: vec![endpoint], ..cart() }]);
             let name = cart().service.to_string();
             believe(&"west".into(), &domain, &told[&ResourceKey::new(KIND, name)])
         };
@@ -218,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_is_misnamed_is_not_believed() {
-        let told = tell(&config(None), &[cart()]);
+        let told = tell(&config(None), &[], &[cart()]);
         let about = &told[&ResourceKey::new(KIND, ABOUT)];
         let key = ResourceKey::new(KIND, "shop/cart");
         let renamed = EncodedResource::new(key, about.payload.clone(), Vec::new());
@@ -230,7 +234,7 @@ mod tests {
     fn only_what_the_configuration_names_is_told() {
         let names = |exported: &[&str]| {
             let exported = exported.iter().map(|&pattern| pattern.to_owned()).collect();
-            tell(&config(Some(exported)), &[cart()]).len() - 1
+            tell(&config(Some(exported)), &[], &[cart()]).len() - 1
         };
         assert_eq!(names(&["shop/cart"]), 1);
         assert_eq!(names(&["shop/*"]), 1);

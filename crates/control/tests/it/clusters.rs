@@ -46,7 +46,10 @@ async fn exports_arrive_stay_as_stale_when_their_cluster_is_gone_and_return() {
 }
 
 fn introduce(a: &mut Cluster, b: &mut Cluster) {
-    let peer = |of: &Cluster| PeerConfig { cluster: of.config.cluster.clone(), address: of.config.listen };
+    let peer = |of: &Cluster| PeerConfig {
+        cluster: of.config.cluster.clone(),
+        addresses: vec![of.config.listen.into()],
+    };
     (a.config.peers, b.config.peers) = (vec![peer(b)], vec![peer(a)]);
 }
 

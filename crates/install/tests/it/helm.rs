@@ -83,10 +83,33 @@ fn both_refuse_the_same_values() {
         "proxy.startupSeconds=0",
         "gateways.class=maybe",
         "trustDomain=UPPER",
+        "eastWest.enabled=true",
+        "eastWest.replicas=0",
+        "discovery.expose=maybe",
+        "discovery.service.colour=blue",
     ] {
         assert!(!templated(&["--set", set]).status.success(), "Helm takes {set}");
         let overrides = leno_install::Overrides { set: vec![set.to_owned()], ..Default::default() };
         assert!(leno_install::values(&overrides).is_err(), "we take {set}");
+    }
+}
+
+#[test]
+fn both_refuse_the_same_other_clusters() {
+    let folder = tempfile::tempdir().unwrap();
+    for peers in [
+        "[{cluster: a_b, addresses: [east.example.com]}]",
+        "[{cluster: east, addresses: []}]",
+        "[{cluster: east}]",
+        "[{cluster: east, addresses: ['https://east.example.com']}]",
+        "[{cluster: east, addresses: [east.example.com], port: 1}]",
+    ] {
+        let (path, text) = (folder.path().join("peers.yaml"), format!("peers: {peers}"));
+        std::fs::write(&path, &text).unwrap();
+        assert!(!templated(&["-f", path.to_str().unwrap()]).status.success(), "Helm takes {text}");
+        let files = vec![("peers.yaml".to_owned(), text.clone())];
+        let overrides = leno_install::Overrides { files, ..Default::default() };
+        assert!(leno_install::values(&overrides).is_err(), "we take {text}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap")]
 
+mod clusters;
 mod helm;
 mod images;
 mod rights;
@@ -11,7 +12,7 @@ mod values;
 use std::{fs, path::PathBuf};
 
 use leno_apis::yaml;
-use leno_install::{Overrides, Values, objects};
+use leno_install::{Names, Overrides, Values, objects};
 use serde_json::Value;
 
 /// The repository's root.
@@ -28,7 +29,7 @@ fn files() -> Vec<Option<PathBuf>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/values");
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| Some(entry.unwrap().path())).collect();
     files.sort();
-    assert_eq!(files.len(), 4);
+    assert_eq!(files.len(), 5);
     files.push(None);
     files
 }
@@ -48,6 +49,16 @@ fn default_objects() -> Vec<Value> {
 
 fn documents(text: &str) -> Vec<Value> {
     yaml::documents(text).into_iter().map(|document| document.unwrap().to_json()).collect()
+}
+
+/// The control plane's own object of a kind.
+fn of_control<'o>(values: &Values, objects: &'o [Value], kind: &str) -> &'o Value {
+    named(objects, kind, &Names::of(values).control)
+}
+
+fn named<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value {
+    let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
 fn one<'o>(objects: &'o [Value], kind: &str) -> &'o Value {

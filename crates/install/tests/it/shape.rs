@@ -76,17 +76,21 @@ fn two_replicas_stay_apart_and_one_of_them_stays() {
 fn selectors_select_the_pods() {
     for file in files() {
         let objects = objects(&values_of(file.as_ref(), &[]));
-        let labels = &one(&objects, "Deployment")["spec"]["template"]["metadata"]["labels"];
-        let selectors = [
-            &one(&objects, "Service")["spec"]["selector"],
-            &one(&objects, "Deployment")["spec"]["selector"]["matchLabels"],
-            &one(&objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
-        ];
+        let pods: Vec<&Value> = objects
+            .iter()
+            .filter(|object| object["kind"] == "Deployment")
+            .map(|deployment| &deployment["spec"]["template"]["metadata"]["labels"])
+            .collect();
+        let selectors = objects.iter().filter_map(|object| match object["kind"].as_str().unwrap() {
+            "Service" => Some(&object["spec"]["selector"]),
+            "Deployment" | "PodDisruptionBudget" => Some(&object["spec"]["selector"]["matchLabels"]),
+            _ => None,
+        });
         for selector in selectors {
-            assert!(
-                selector.as_object().unwrap().iter().all(|(key, value)| labels[key] == *value),
-                "{selector}"
-            );
+            let selected = pods.iter().filter(|labels| {
+                selector.as_object().unwrap().iter().all(|(key, value)| labels[key] == *value)
+            });
+            assert_eq!(selected.count(), 1, "{selector}");
         }
     }
 }

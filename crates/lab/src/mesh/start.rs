@@ -219,7 +219,7 @@ fn cluster(
     let others = clusters.iter().enumerate().filter(|(other, _)| *other != index);
     let peers = others.map(|(other, (plan, _))| PeerConfig {
         cluster: ClusterName::from(plan.name.as_str()),
-        address: SocketAddr::new(block.control(other), CONTROL_PORT),
+        addresses: vec![SocketAddr::new(block.control(other), CONTROL_PORT).into()],
     });
     let ttl = shared.certificate_ttl.as_secs().max(1);
     let tokens_file = folder.join("tokens.json");

@@ -91,7 +91,7 @@ async fn a_scaled_deployment_starts_and_drains_replicas_without_a_failed_request
 async fn a_lost_cluster_is_taken_over_by_another_network_and_comes_back() {
     let yard = Yard::new(&[("shop.yaml", SHOP)]);
     let mesh = yard.start(&["west", "east"]).await;
-    eventually("the clusters know of each other", async || four_carts(&mesh).await).await;
+    eventually("the clusters know of each other", async || carts(&mesh, 4).await).await;
     // The front page of west is asked; its carts go, and east's, behind a gateway, take over.
     assert_eq!(mesh.stop_workload("west", "shop/cart").await.unwrap(), 2);
     eventually("west's carts are gone", async || {
@@ -104,7 +104,7 @@ async fn a_lost_cluster_is_taken_over_by_another_network_and_comes_back() {
     }
     mesh.start_workload("west", "shop/cart").await.unwrap();
     mesh.ready(PATIENCE).await.unwrap();
-    eventually("every proxy of west knows its carts", async || four_carts(&mesh).await).await;
+    eventually("every proxy of west knows its carts", async || carts(&mesh, 4).await).await;
 
     mesh.kill_cluster("east").await.unwrap();
     let answer = front_page(&mesh, "west").await.unwrap();
@@ -115,6 +115,46 @@ async fn a_lost_cluster_is_taken_over_by_another_network_and_comes_back() {
         front_page(&mesh, "east").await.is_some_and(|answer| answer["calls"][0]["status"] == "200")
     })
     .await;
+    mesh.stop().await;
+}
+
+const SECOND_VERSION: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: cart-v2, namespace: shop}
+spec:
+  selector: {matchLabels: {app: cart, version: v2}}
+  template:
+    metadata: {labels: {app: cart, version: v2}}
+    spec:
+      serviceAccountName: cart
+      containers: [{name: app, image: cart, ports: [{containerPort: 8080}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: cart, namespace: shop}
+spec: {host: cart, subsets: [{name: v2, labels: {version: v2}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: cart, namespace: shop}
+spec: {hosts: [cart], http: [{route: [{destination: {host: cart, subset: v2}}]}]}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subset_is_kept_through_the_gateway_of_another_network() {
+    let yard = Yard::new(&[("shop.yaml", SHOP), ("second.yaml", SECOND_VERSION)]);
+    let mesh = yard.start(&["west", "east"]).await;
+    eventually("the clusters know of each other", async || carts(&mesh, 6).await).await;
+    assert_eq!(mesh.stop_workload("west", "shop/cart-v2").await.unwrap(), 1);
+    eventually("west's second version is gone", async || carts(&mesh, 5).await).await;
+    // East has three carts behind its gateway, of which one is of the second version.
+    for _ in 0..20 {
+        let answer = front_page(&mesh, "west").await.unwrap();
+        let call = &answer["calls"][0];
+        assert_eq!(call["status"], "200", "{answer}");
+        assert!(call["workload"].as_str().unwrap().starts_with("cart-v2-"), "{answer}");
+    }
     mesh.stop().await;
 }
 
@@ -133,12 +173,12 @@ async fn without_its_control_plane_a_mesh_serves_and_afterwards_it_changes_again
     mesh.stop().await;
 }
 
-/// Whether every proxy of the first cluster knows two carts of each of two clusters.
-async fn four_carts(mesh: &Mesh) -> bool {
+/// Whether every proxy of the first cluster knows so many carts, of all clusters.
+async fn carts(mesh: &Mesh, count: u64) -> bool {
     let control = mesh.record().clusters[0].api;
     let services = api::get_json(control, "/v1/services").await.unwrap();
     let all = services["services"].as_array().unwrap().iter();
-    let known = all.clone().any(|it| it["name"] == "cart" && it["endpoints"]["ready"] == 4);
+    let known = all.clone().any(|it| it["name"] == "cart" && it["endpoints"]["ready"] == count);
     let rollout = api::get_json(control, "/v1/status").await.unwrap()["rollout"].take();
     known && rollout["acknowledged"] == rollout["expected"]
 }

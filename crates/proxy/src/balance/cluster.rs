@@ -12,7 +12,7 @@ use std::{
 };
 
 use leno_decide::{Group, Ring, Tier};
-use leno_model::{Endpoint, EndpointSet, LoadBalancer, Port, TrafficPolicy};
+use leno_model::{Endpoint, EndpointSet, LoadBalancer, Port, TrafficPolicy, Tunnel};
 
 use super::health::{PeerHealth, ServiceHealth};
 
@@ -146,6 +146,12 @@ impl Cluster {
     /// Whether there are not two endpoints to choose from.
     pub(crate) fn is_alone(&self) -> bool {
         self.in_tiers < 2
+    }
+
+    /// The endpoint of this network that is a pod of this name; another cluster may have one of the same.
+    pub(crate) fn of_pod(&self, pod: &str) -> Option<usize> {
+        let is_it = |endpoint: &Endpoint| endpoint.tunnel == Tunnel::Mesh && *endpoint.workload.name == *pod;
+        self.peers.iter().position(|peer| is_it(peer.endpoint()))
     }
 
     /// Chooses an endpoint; `None` when there is none at all.

@@ -143,7 +143,12 @@ impl Target {
         match (&self.cluster.policy.tls, peer) {
             (ClientTls::Auto | ClientTls::Mesh, true) => Ok(Security::Mesh {
                 config: self.mesh_config(core, alpn),
-                sni: self.sni.clone(),
+                sni: match &endpoint.tunnel {
+                    Tunnel::Gateway { .. } => {
+                        preface::sni_of_pod(&self.service.host, self.port, &endpoint.workload.name).into()
+                    }
+                    Tunnel::Mesh | Tunnel::Plain | Tunnel::Dns { .. } => self.sni.clone(),
+                },
                 preface: core.me().preface,
             }),
             (ClientTls::Mesh, false) => Err(ConnectError::NoPeer),

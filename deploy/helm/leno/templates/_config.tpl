@@ -49,6 +49,7 @@
   "injection" (include "leno.injection" . | fromJson)
   "namespace" .Values.namespace
   "network" .Values.network
+  "peers" .Values.peers
   "region" .Values.region
   "revision" .Values.revision
   "tags" .Values.tags

@@ -19,6 +19,14 @@ leno-control{{ include "leno.suffix" . }}-{{ .Values.namespace }}
 leno-control{{ include "leno.suffix" . }}-gateway-secrets
 {{- end }}
 
+{{- define "leno.peers" -}}
+leno-control{{ include "leno.suffix" . }}-peers
+{{- end }}
+
+{{- define "leno.eastWest" -}}
+leno-eastwest{{ include "leno.suffix" . }}
+{{- end }}
+
 {{- define "leno.webhook" -}}
 leno-sidecar-injector{{ include "leno.suffix" . }}-{{ .Values.namespace }}
 {{- end }}
