@@ -206,7 +206,7 @@ mod tests {
 
     fn on_kubernetes(compat: &str, namespace: &str) -> ControlConfig {
         let kubernetes = serde_json::json!({
-            "cluster": "west", "compat": compat, "injection": {}, "namespace": namespace, "network": "", "region": "",
+            "cluster": "west", "compat": compat, "injection": {}, "namespace": namespace, "network": "", "peers": [], "region": "",
             "gateways": {"class": true, "deploy": true, "secretNamespaces": ["*"]},
             "revision": "default", "tags": [], "trustDomain": "cluster.local",
         });

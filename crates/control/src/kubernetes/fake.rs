@@ -56,7 +56,7 @@ impl Fake {
 
     pub(crate) fn cluster(&self) -> Cluster {
         let config = json!({
-            "cluster": "west", "compat": "none", "injection": {}, "namespace": "leno-system", "network": "", "region": "",
+            "cluster": "west", "compat": "none", "injection": {}, "namespace": "leno-system", "network": "", "peers": [], "region": "",
             "gateways": {"class": true, "deploy": true, "secretNamespaces": ["*"]},
             "revision": "default", "tags": [], "trustDomain": "cluster.local",
         });
