@@ -28,8 +28,6 @@ pub(crate) fn proxy(
 ) -> Value {
     let Asked { resources, readiness, .. } = asked;
     let health = json!({"path": "/healthz/ready", "port": HEALTH_PORT, "scheme": "HTTP"});
-    // The application's start waits for this one, so it is answered as soon as it can be.
-    let started = json!({"path": "/healthz/ready?wait", "port": HEALTH_PORT, "scheme": "HTTP"});
     let mut container = json!({
         "name": PROXY_CONTAINER,
         "image": config.image.name,
@@ -39,7 +37,7 @@ pub(crate) fn proxy(
         "env": environment(config, network, &proxy_config(asked, probes)),
         "resources": quantities(resources),
         "startupProbe": {
-            "httpGet": started,
+            "httpGet": health,
             "periodSeconds": STARTUP_PERIOD,
             "timeoutSeconds": 3,
             "failureThreshold": config.proxy.startup_seconds.max(1),

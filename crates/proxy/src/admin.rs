@@ -8,7 +8,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -33,9 +33,6 @@ const APP_HEALTH: &str = "/app-health/";
 
 /// A connection lasts no longer: longer than any probe should take.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// Longest wait of a question that waits for readiness; below the startup probe's timeout.
-const LONGEST_WAIT: Duration = Duration::from_millis(2500);
 
 /// Between two looks at series that nobody counts in.
 const EXPIRE: Duration = Duration::from_secs(60);
@@ -137,12 +134,7 @@ async fn page(shared: &Arc<Shared>, request: &Request<Incoming>, pages: Pages) -
     let path = request.uri().path();
     let all = pages == Pages::Admin;
     match (request.method(), path) {
-        (&Method::GET, "/ready" | "/healthz/ready") if pages != Pages::Prometheus => {
-            if request.uri().query() == Some("wait") {
-                wait_until_ready(shared).await;
-            }
-            ready(shared)
-        }
+        (&Method::GET, "/ready" | "/healthz/ready") if pages != Pages::Prometheus => ready(shared),
         (&Method::GET, "/stats/prometheus" | "/metrics") if pages != Pages::Health => metrics(shared),
         (&Method::GET, _) if all => read(shared, path),
         (&Method::GET, _) if pages == Pages::Metrics && path.starts_with(APP_HEALTH) => {
@@ -182,14 +174,6 @@ async fn app_health(shared: &Shared, request: &Request<Incoming>) -> Response<Fu
             tracing::debug!(probe = name, why, "the application is not well");
             text(StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n"))
         }
-    }
-}
-
-/// Kubelet asks once a second, and the application waits for the answer: it comes in the moment in which it is good.
-async fn wait_until_ready(shared: &Shared) {
-    let end = Instant::now() + LONGEST_WAIT;
-    while !readiness::is_ready(shared) && !shared.is_draining() && Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -27,9 +27,11 @@ pub(crate) struct Edge<'a> {
     pub(crate) rate: u64,
     /// The node that the load's pods are on.
     pub(crate) node: Option<&'a str>,
+    /// The server's address, when its name is to be known without DNS.
+    pub(crate) address: Option<&'a str>,
 }
 
-const BACK: Edge<'_> = Edge { name: "load", server: "back", path: "/", rate: 250, node: None };
+const BACK: Edge<'_> = Edge { name: "load", server: "back", path: "/", rate: 250, node: None, address: None };
 
 /// What became of the requests of one method.
 pub(crate) struct Seen {
@@ -75,15 +77,17 @@ pub(crate) fn stop(cluster: &Cluster) -> anyhow::Result<()> {
 impl Edge<'_> {
     /// Starts the load unless it runs, and ends those of other edges.
     pub(crate) fn start(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        let Self { name, server, path, rate, node } = self;
+        let Self { name, server, path, rate, node, address } = self;
         cluster.run(&format!("-n {APPS} delete pod -l app=load,edge!={name} --timeout=60s"))?;
         let node = node.map(|node| format!("nodeSelector: {{kubernetes.io/hostname: {node}}}, "));
         let node = node.unwrap_or_default();
+        let known = address.map(|it| format!("hostAliases: [{{ip: \"{it}\", hostnames: [{server}]}}], "));
+        let known = known.unwrap_or_default();
         for kind in KINDS {
             let method = kind.to_uppercase();
             cluster.apply(&format!(
                 "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}-{kind}, namespace: {APPS}, labels: {{app: load, edge: {name}}}}}, spec: {{\
-                 serviceAccountName: load, {DNS}, {node}containers: [{{name: app, image: \"leno.test/standin:e2e\", imagePullPolicy: Never, \
+                 serviceAccountName: load, {DNS}, {node}{known}containers: [{{name: app, image: \"leno.test/standin:e2e\", imagePullPolicy: Never, \
                  args: [load, --rate, \"{rate}\", --method, {method}, \"http://{server}{path}\"]}}]}}}}"
             ))?;
         }

@@ -46,8 +46,7 @@ fn the_application_waits_for_the_proxys_start_which_is_looked_at_each_second() {
     let injected = injected(&pod("", &[])).pod;
     let proxy = init_container(&injected, "istio-proxy");
     let health = json!({"path": "/healthz/ready", "port": 15021, "scheme": "HTTP"});
-    let started = json!({"path": "/healthz/ready?wait", "port": 15021, "scheme": "HTTP"});
-    assert_eq!(proxy["startupProbe"]["httpGet"], started);
+    assert_eq!(proxy["startupProbe"]["httpGet"], health);
     assert_eq!(proxy["startupProbe"]["periodSeconds"], 1);
     assert_eq!(proxy["readinessProbe"]["httpGet"], health);
     assert!(proxy["livenessProbe"].get("httpGet").is_none(), "not being ready must not restart it");

@@ -118,8 +118,14 @@ fn of_starts(mesh: &Mesh) -> anyhow::Result<()> {
 
 /// At 1,000 requests a second: the proxies' containers of callers and servers, and the control plane's.
 fn of_requests(mesh: &Mesh) -> anyhow::Result<()> {
-    let edge =
-        Edge { name: "thousand", server: "back", path: "/?x-leno-body-bytes=1024", rate: 500, node: None };
+    let edge = Edge {
+        name: "thousand",
+        server: "back",
+        path: "/?x-leno-body-bytes=1024",
+        rate: 500,
+        node: None,
+        address: None,
+    };
     edge.start(&mesh.west)?;
     let mut callers = containers(mesh, APPS, "app=load", "istio-proxy")?;
     let servers = containers(mesh, APPS, "app=back", "istio-proxy")?;

@@ -32,7 +32,8 @@ pub(super) fn node_is_drained(mesh: &Mesh) -> anyhow::Result<()> {
     let leaves = if stays == "west-0" { "west-1" } else { "west-0" };
     scale(west, APPS, "back", 4)?;
     let outcome = on_both(west, &stays, leaves).and_then(|()| {
-        let edge = Edge { name: "drain", server: "back", path: "/", rate: 250, node: Some(&stays) };
+        let edge =
+            Edge { name: "drain", server: "back", path: "/", rate: 250, node: Some(&stays), address: None };
         edge.unharmed(west, || {
             west.run(&format!(
                 "drain {leaves} --ignore-daemonsets --delete-emptydir-data --force --timeout=150s"
@@ -104,7 +105,7 @@ fn ending(
     let notes = Notes::of(mesh, name)?;
     mesh.west.apply(&server(name, env, &notes.0))?;
     mesh.west.rolled_out(APPS, name)?;
-    let edge = Edge { name, server: name, path: "/?x-leno-delay=20ms", rate: 250, node: None };
+    let edge = Edge { name, server: name, path: "/?x-leno-delay=20ms", rate: 250, node: None, address: None };
     let seen = edge.counted(&mesh.west, || end(&mesh.west.items(&format!("pod -n {APPS} -l app={name}"))?));
     crate::load::stop(&mesh.west)?;
     let judged = seen.and_then(|seen| judge(what, &seen, &notes.posts()?, ends));
