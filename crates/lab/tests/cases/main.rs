@@ -104,6 +104,25 @@ const UNSEEN: &[(&str, &str, &str, &str)] = &[
     ("labels.yaml", "a pod without that label is called in plaintext", "mtls", ELSEWHERE),
     ("labels.yaml", "a pod into which a sidecar was injected is in the mesh too", "backends", ELSEWHERE),
     ("labels.yaml", "a pod into which a sidecar was injected is in the mesh too", "mtls", ELSEWHERE),
+    (
+        "labels.yaml",
+        "a pod of ours that Istio's clients call in plaintext is in the mesh",
+        "backends",
+        ELSEWHERE,
+    ),
+    ("labels.yaml", "a pod of ours that Istio's clients call in plaintext is in the mesh", "mtls", ELSEWHERE),
+    (
+        "labels.yaml",
+        "a pod with the proxy of a live Istio is none of the mesh, and is called in plaintext",
+        "backends",
+        ELSEWHERE,
+    ),
+    (
+        "labels.yaml",
+        "a pod with the proxy of a live Istio is none of the mesh, and is called in plaintext",
+        "mtls",
+        ELSEWHERE,
+    ),
     ("services.yaml", "a service without endpoints is unavailable", "backends", "nothing is reached"),
 ];
 

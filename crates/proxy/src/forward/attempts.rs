@@ -329,7 +329,7 @@ impl Call<'_> {
         hop::prepare_response(&mut parts.headers, status == 101);
         let response = match self.core.shared.bootstrap.role {
             // The peer's proxy says why, and that is for the mesh.
-            Role::Gateway if not_delivered => {
+            Role::Gateway if not_delivered || broken => {
                 respond::plain(&self.carried.request, parts.status, respond::NOT_AVAILABLE)
             }
             Role::Gateway | Role::Sidecar => Response::from_parts(parts, holding(body, in_flight)),

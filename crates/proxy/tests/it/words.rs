@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use crate::rig::{EDGE, Rig, ask, proxy_address, until};
+use tokio::io::AsyncReadExt as _;
+
+use crate::rig::{EDGE, Rig, app_address, ask, proxy_address, until};
 
 const GATEWAY: &str = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -67,4 +69,18 @@ async fn clients_of_a_gateway_are_told_of_a_failure_in_general_words() {
     assert_nothing_of_the_mesh(&answer("/").await);
     let inside = ask("GET", "/", "").await;
     assert!(inside.contains("the application does not answer on port"), "callers inside are told: {inside}");
+
+    // The same of an application that ends while it is asked.
+    let ending = tokio::net::TcpListener::bind((app_address("web-0"), 9080)).await.unwrap();
+    let ended = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = ending.accept().await {
+            let _ = stream.read_u8().await;
+        }
+    });
+    let told = async || ask("GET", "/", "").await.contains("the application closed the connection");
+    until("callers inside are told", told).await;
+    let broken = answer("/").await;
+    assert!(broken.starts_with("HTTP/1.1 503") && !broken.contains("application"), "{broken}");
+    assert_nothing_of_the_mesh(&broken);
+    ended.abort();
 }
