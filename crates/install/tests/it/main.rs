@@ -12,7 +12,7 @@ mod values;
 use std::{fs, path::PathBuf};
 
 use leno_apis::yaml;
-use leno_install::{Names, Overrides, Values, objects};
+use leno_install::{Overrides, Values, objects};
 use serde_json::Value;
 
 /// The repository's root.
@@ -49,11 +49,6 @@ fn default_objects() -> Vec<Value> {
 
 fn documents(text: &str) -> Vec<Value> {
     yaml::documents(text).into_iter().map(|document| document.unwrap().to_json()).collect()
-}
-
-/// The control plane's own object of a kind.
-fn of_control<'o>(values: &Values, objects: &'o [Value], kind: &str) -> &'o Value {
-    named(objects, kind, &Names::of(values).control)
 }
 
 fn named<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value {
