@@ -19,7 +19,7 @@ pub(crate) fn plug_in(cluster: &Cluster, evidence: &Path) -> anyhow::Result<()> 
     }
     cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: leno-system}}")?;
     let own = folder.join(cluster.name);
-    let mut create = vec!["-n", "leno-system", "create", "secret", "generic", "cacerts"].join(" ");
+    let mut create = "-n leno-system create secret generic cacerts".to_owned();
     for file in ["ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"] {
         create.push_str(&format!(" --from-file={}", own.join(file).display()));
     }
