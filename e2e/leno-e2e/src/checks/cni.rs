@@ -19,12 +19,15 @@ const FRONT: &str = "deploy/front";
 /// The DaemonSet, and the plugin's program on the node.
 const AGENT: &str = "leno-cni-plugin";
 
+/// A part of the check; it is told what the configuration was.
+type Step = fn(&Mesh, &str) -> anyhow::Result<()>;
+
 /// Everything about it, and the node as it was, whatever happens.
 pub(super) fn plugin(mesh: &Mesh) -> anyhow::Result<()> {
     let file = configuration();
     let before = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let held = install(mesh).and_then(|()| {
-        let steps: [(&str, fn(&Mesh, &str) -> anyhow::Result<()>); 4] = [
+        let steps: [(&str, Step); 4] = [
             ("pods have no privilege and are captured", |mesh, _| captured(mesh)),
             ("the agent is away", |mesh, _| agent_is_away(mesh)),
             ("the configuration is rewritten", rewritten),
