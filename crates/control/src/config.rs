@@ -13,7 +13,7 @@ use std::{
 
 use leno_compile::{MeshSettings, OutboundMode, RetryProfile};
 use leno_identity::{CONTROL_PLANE_NAMESPACE, SpiffeId, SpiffeIdError, control_plane_identity_in};
-use leno_model::{ClusterName, ControlAddress, Locality, Namespace, NetworkName, Port, TrustDomain};
+use leno_model::{ClusterName, ControlAddress, Locality, Millis, Namespace, NetworkName, Port, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 use self::kubernetes::Compat;
@@ -77,6 +77,9 @@ pub struct ControlConfig {
     /// Lifetimes of certificates.
     #[serde(default)]
     pub certificates: Lifetimes,
+    /// How long what worked stays while a route's subset is not defined (ADR 0018), in milliseconds; 0: not at all.
+    #[serde(default = "reference_patience")]
+    pub reference_patience: Millis,
 }
 
 /// Another cluster's control planes.
@@ -185,6 +188,13 @@ impl ControlConfig {
 
 fn no_network() -> NetworkName {
     "".into()
+}
+
+/// How long what worked stays while a route's subset is not defined, unless it is said.
+pub const REFERENCE_PATIENCE: Millis = Millis(10_000);
+
+fn reference_patience() -> Millis {
+    REFERENCE_PATIENCE
 }
 
 fn root_namespace() -> Namespace {

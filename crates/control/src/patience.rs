@@ -1,9 +1,9 @@
 //! What stays in force for a while when a route's subset is not defined, or no longer: references rarely change at one moment.
 //!
 //! A VirtualService that leads to a subset which its DestinationRule does not define yet stays as it was, and so does a rule whose
-//! subset a route still needs. When the other half does not come, what is written is in force after [`PATIENCE`].
+//! subset a route still needs. When the other half does not come, what is written is in force after its time (ADR 0018).
 //!
-//! Invariants: only what worked is kept, never longer than [`PATIENCE`], and each object that is kept is among the reading's
+//! Invariants: only what worked is kept, never longer than its time, and each object that is kept is among the reading's
 //! `kept`; without anything undefined a reading is in force as it is.
 //! Must not know: who sees which rule, what compiling makes of it.
 
@@ -17,20 +17,25 @@ use leno_compile::{
 use leno_sources::Reading;
 use tokio::time::Instant;
 
-/// How long the other half may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// What is kept for one subset may leave another undefined, but not for ever.
 const ROUNDS: usize = 4;
 
 /// The memory: what is in force, and since when something is waited for.
 #[derive(Default)]
 pub(crate) struct Patience {
+    /// How long the other half may take; zero: what is written is in force at once.
+    time: Duration,
     wanted: Option<Arc<Reading>>,
     in_force: Option<Arc<Reading>>,
     waiting: Vec<(Undefined, Instant)>,
 }
 
 impl Patience {
+    /// That waits so long.
+    pub(crate) fn new(time: Duration) -> Self {
+        Self { time, ..Self::default() }
+    }
+
     /// What is in force of a reading now.
     pub(crate) fn in_force(&mut self, wanted: &Arc<Reading>, now: Instant) -> Arc<Reading> {
         let known = self.wanted.as_ref().is_some_and(|known| Arc::ptr_eq(known, wanted));
@@ -50,12 +55,12 @@ impl Patience {
     pub(crate) fn until(&self) -> Option<Instant> {
         let kept = self.in_force.as_ref().zip(self.wanted.as_ref()).is_some_and(|(a, b)| !Arc::ptr_eq(a, b));
         // Those that were waited for in vain are over, and no reason to look again.
-        kept.then(|| self.waiting.iter().map(|(_, since)| *since + PATIENCE).min()).flatten()
+        kept.then(|| self.waiting.iter().map(|(_, since)| *since + self.time).min()).flatten()
     }
 
     fn decide(&mut self, wanted: &Arc<Reading>, now: Instant) -> Arc<Reading> {
         let lacking = undefined_in(wanted);
-        if lacking.is_empty() {
+        if lacking.is_empty() || self.time.is_zero() {
             self.waiting.clear();
             return wanted.clone();
         }
@@ -63,7 +68,7 @@ impl Patience {
         let lacked = self.wanted.as_deref().map(undefined_in).unwrap_or_default();
         // What is in force without its subset stays so, and what was waited for in vain is.
         let mut over = undefined_in(&before);
-        self.waiting.retain(|(it, since)| now < *since + PATIENCE && has(&lacking, it));
+        self.waiting.retain(|(it, since)| now < *since + self.time && has(&lacking, it));
         for it in lacking {
             let waited_for = self.waiting.iter().any(|(waited, _)| waited.is_same(&it));
             if has(&lacked, &it) && !waited_for {
@@ -80,7 +85,7 @@ impl Patience {
                 break;
             }
             let reading = reading.get_or_insert_with(|| Reading::clone(wanted));
-            held.into_iter().for_each(|it| keep(it, &before, reading));
+            held.into_iter().for_each(|it| keep(it, self.time, &before, reading));
         }
         reading.map_or_else(|| wanted.clone(), Arc::new)
     }
@@ -95,7 +100,7 @@ fn has(all: &BTreeSet<Undefined>, one: &Undefined) -> bool {
 }
 
 /// Keeps the rules that defined a subset, or else the route that did not lead to it.
-fn keep(lacking: &Undefined, before: &Reading, reading: &mut Reading) {
+fn keep(lacking: &Undefined, time: Duration, before: &Reading, reading: &mut Reading) {
     let rules = before.objects.iter().filter(|(_, object)| lacking.is_defined_by(object));
     let rules = rules.map(|(name, rule)| (name.clone(), rule.clone())).collect::<Vec<_>>();
     let mut names = Vec::new();
@@ -119,7 +124,7 @@ fn keep(lacking: &Undefined, before: &Reading, reading: &mut Reading) {
             "the subset {:?} of {} is not defined: what was in force before is, for {} s at most",
             lacking.subset,
             lacking.hosts.first().map_or("", String::as_str),
-            PATIENCE.as_secs()
+            time.as_secs()
         );
         let finding = Diagnostic::error(codes::UNKNOWN_SUBSET, lacking.at.clone(), text);
         reading.diagnostics.push(finding.about(name.clone()));
@@ -139,6 +144,7 @@ mod tests {
 
     const ROUTE: &str = "VirtualService";
     const RULE: &str = "DestinationRule";
+    const TIME: Duration = Duration::from_secs(10);
 
     fn reading(objects: &[(&str, &str)]) -> Arc<Reading> {
         let mut reading = Reading::default();
@@ -160,7 +166,7 @@ mod tests {
 
     /// What is in force after each of some readings, a second apart.
     fn followed(readings: &[Arc<Reading>]) -> Vec<Arc<Reading>> {
-        let (mut patience, start) = (Patience::default(), Instant::now());
+        let (mut patience, start) = (Patience::new(TIME), Instant::now());
         let at = |index: usize| start + Duration::from_secs(u64::try_from(index).unwrap());
         let follow = |(index, wanted)| patience.in_force(wanted, at(index));
         readings.iter().enumerate().map(follow).collect()
@@ -194,12 +200,12 @@ mod tests {
 
     #[test]
     fn nothing_stays_longer_than_its_time_nor_again() {
-        let (mut patience, start) = (Patience::default(), Instant::now());
+        let (mut patience, start) = (Patience::new(TIME), Instant::now());
         patience.in_force(&reading(&[]), start);
         let wanted = reading(&[(ROUTE, "one")]);
         assert!(patience.in_force(&wanted, start).objects.is_empty());
-        assert_eq!(patience.until(), Some(start + PATIENCE));
-        let late = start + PATIENCE;
+        assert_eq!(patience.until(), Some(start + TIME));
+        let late = start + TIME;
         assert!(Arc::ptr_eq(&patience.in_force(&wanted, late), &wanted));
         assert_eq!(patience.until(), None);
         // A new reading with the same mistake, and another object beside it.
@@ -208,9 +214,18 @@ mod tests {
     }
 
     #[test]
+    fn without_time_nothing_is_kept() {
+        let (mut patience, start) = (Patience::new(Duration::ZERO), Instant::now());
+        patience.in_force(&reading(&[]), start);
+        let wanted = reading(&[(ROUTE, "one")]);
+        assert!(Arc::ptr_eq(&patience.in_force(&wanted, start), &wanted));
+        assert_eq!(patience.until(), None);
+    }
+
+    #[test]
     fn what_is_undefined_from_the_start_is_in_force() {
         let wanted = reading(&[(ROUTE, "one")]);
-        let (mut patience, start) = (Patience::default(), Instant::now());
+        let (mut patience, start) = (Patience::new(TIME), Instant::now());
         assert!(Arc::ptr_eq(&patience.in_force(&wanted, start), &wanted));
         assert_eq!(patience.until(), None);
     }

@@ -57,7 +57,7 @@ impl Writer {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
         let mut peers = self.peers.changes();
         let mut store: Option<Store> = None;
-        let mut patience = Patience::default();
+        let mut patience = Patience::new(self.config.reference_patience.duration());
         self.said.mark_changed();
         // Where folders keep what was heard there is nothing to wait for; and clusters that start together would wait for each other.
         let mut waits = self.config.kubernetes.is_some();

@@ -68,7 +68,7 @@ async fn what_is_forbidden_is_named_with_verb_and_resource_and_nothing_comes_aft
 async fn pods_that_do_not_come_end_the_wait_before_the_webhook() {
     let fake = Fake::start(State { stuck: true, ..State::default() }).await;
     let pod = serde_json::json!({
-        "metadata": {"name": "leno-control-0"},
+        "metadata": {"name": "leno-control-0", "labels": {"app": "leno-control", "app.kubernetes.io/instance": "default"}},
         "status": {"containerStatuses": [{
             "name": "leno-control", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": "ImagePullBackOff"}},

