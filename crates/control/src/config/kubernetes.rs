@@ -8,7 +8,7 @@ use leno_inject::InjectionConfig;
 use leno_model::{ControlAddress, TrustDomain};
 use serde::{Deserialize, Serialize};
 
-use super::{ControlConfig, Lifetimes, PeerConfig, Settings};
+use super::{ControlConfig, Lifetimes, PeerConfig, REFERENCE_PATIENCE, Settings};
 
 /// Discovery and identity.
 const DISCOVERY_PORT: u16 = 15012;
@@ -151,6 +151,7 @@ impl ControlConfig {
             exported: None,
             settings: Settings::default(),
             certificates: Lifetimes::default(),
+            reference_patience: REFERENCE_PATIENCE,
             kubernetes: Some(kubernetes),
         })
     }
