@@ -66,8 +66,12 @@ pub(crate) fn compile(view: &View<'_>, name: &str, out: &mut Output) {
 /// Whether a pod is the mesh's own east-west gateway, by Istio's label, where only the mesh's owners may start pods.
 fn is_east_west(view: &View<'_>, pod: &Object<Pod>) -> bool {
     view.settings.root_namespace.as_str() == pod.namespace()
-        && pod.metadata.label("istio") == Some("eastwestgateway")
+        && pod.metadata.label(EAST_WEST.0) == Some(EAST_WEST.1)
 }
+
+/// The label of our own east-west gateways, which an installation writes and nobody else; so it is in the guide of several clusters,
+/// and not in the table of what users write.
+const EAST_WEST: (&str, &str) = ("istio", "eastwestgateway");
 
 /// What Istio's users write as a Gateway with `AUTO_PASSTHROUGH` for `*.local`.
 fn east_west() -> Listener {
